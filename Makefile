@@ -1,0 +1,67 @@
+# Every daily task is a target; `make help` lists them. Tools are built once into .tools.
+STACK ?= development
+
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+# Modules come from go.sum's hashes and local tools from tools/*/go.sum: nothing to look up.
+export GOTOOLCHAIN := local
+
+REHEARSAL_TOOLS := kwok etcd kubernetes pulumi pulumi-language-go pulumi-kubernetes flux sealed-secrets
+LINT_TOOLS := gofumpt golangci-lint govulncheck
+
+GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
+
+.DEFAULT_GOAL := help
+.PHONY: help up status down preview test test-unit lint fmt generate golden tools mcs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: tools-rehearsal mcs ## rehearse a stack: a control plane, then the real pulumi up (STACK=development)
+	@.tools/bin/mcs rehearse up --stack $(STACK)
+
+status: mcs ## show each workload of the rehearsal, and why one is not ready (STACK=development)
+	@.tools/bin/mcs rehearse status --stack $(STACK)
+
+down: mcs ## stop the rehearsal and remove what it left (STACK=development)
+	@.tools/bin/mcs rehearse down --stack $(STACK)
+
+test: tools-rehearsal tools-test ## run every test: units, golden files, both programs, the end-to-end rehearsal
+	@gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -timeout 40m ./...
+
+test-unit: tools-test ## run the tests that need no cluster
+	@gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -short ./...
+
+lint: tools-lint ## check formatting, lint, known vulnerabilities
+	@out=$$(gofumpt -l $(GO_FILES)); test -z "$$out" || { echo "not gofumpt'ed; run make fmt:"; echo "$$out"; exit 1; }
+	@go mod tidy -diff >/dev/null || { echo "go.mod is not tidy; run go mod tidy"; exit 1; }
+	@go vet ./...
+	@golangci-lint run ./...
+	@go run ./tools/vulncheck
+
+fmt: tools-lint ## format the code
+	@gofumpt -l -w $(GO_FILES)
+
+generate: ## regenerate manifests/flux-system from the pinned Flux modules, Pulumi.yaml and the README's tables
+	@go run ./manifests/generate
+	@go test ./config -run Declaration -update
+	@go test . -run README -update
+
+golden: ## rewrite the golden files, for review with git diff
+	@go test ./workloads/... ./components/... -update
+
+tools: ## build every pinned tool that is missing or stale
+	@go run ./tools/build
+
+.PHONY: tools-rehearsal tools-test tools-lint
+tools-rehearsal:
+	@go run ./tools/build $(REHEARSAL_TOOLS)
+tools-test:
+	@go run ./tools/build gotestsum kubeconform
+tools-lint:
+	@go run ./tools/build $(LINT_TOOLS)
+
+mcs:
+	@mkdir -p .tools/bin && go build -trimpath -o .tools/bin/mcs ./cmd/mcs
+
+clean: ## remove the built tools (asks first)
+	@printf 'Remove .tools? Building them again takes most of an hour. [y/N] ' && read answer && [ "$$answer" = y ] && rm -rf .tools

@@ -1,0 +1,81 @@
+// Package cluster has a component for every kind of cluster that a stack can run on. Each
+// offers the same thing to the layers above: a kubeconfig.
+package cluster
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/nullify005/manager-cluster-state/config"
+)
+
+// ErrNotBuilt says that a kind of cluster is valid configuration with no component yet.
+var ErrNotBuilt = errors.New("this kind of cluster can't be made yet")
+
+// Cluster is a cluster of any kind.
+type Cluster struct {
+	// Component is the resource to depend on.
+	Component pulumi.Resource
+	// Kubeconfig is the content of a kubeconfig file; a secret.
+	Kubeconfig pulumi.StringOutput
+	// Provider talks to the cluster.
+	Provider *kubernetes.Provider
+}
+
+// New makes, or finds, the cluster that cfg describes, and the provider that talks to it.
+// A relative kubeconfig path counts from projectDir.
+func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
+	made := &Cluster{}
+	switch cfg.Kind {
+	case config.Existing:
+		existing, err := NewExisting(ctx, cfg.Name, &ExistingArgs{
+			KubeconfigPath: cfg.Kubeconfig, ProjectDir: projectDir, Context: cfg.Context,
+		}, opts...)
+		if err != nil {
+			return nil, err
+		}
+		made.Component, made.Kubeconfig = existing, existing.Kubeconfig
+	case config.K3d:
+		k3d, err := NewK3d(ctx, cfg.Name, &K3dArgs{Name: cfg.Name, K3s: cfg.K3s, Nodes: cfg.Nodes}, opts...)
+		if err != nil {
+			return nil, err
+		}
+		made.Component, made.Kubeconfig = k3d, k3d.Kubeconfig
+	case config.Pi:
+		return nil, fmt.Errorf("cluster.kind is pi: %w; rehearse the stack with make up STACK=%s, "+
+			"or set cluster.kind to existing with a kubeconfig of a k3s that already runs", ErrNotBuilt, ctx.Stack())
+	default:
+		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", cfg.Kind)
+	}
+	provider, err := NewProvider(ctx, cfg.Name, made.Kubeconfig, cfg.Context, pulumi.Parent(made.Component))
+	if err != nil {
+		return nil, err
+	}
+	made.Provider = provider
+	return made, nil
+}
+
+// NewProvider makes the one Kubernetes provider of a stack. It is replaced, and everything
+// with it, only when the cluster's name changes: a rotated kubeconfig is an update.
+func NewProvider(
+	ctx *pulumi.Context, clusterName string, kubeconfig pulumi.StringOutput, context string, opts ...pulumi.ResourceOption,
+) (*kubernetes.Provider, error) {
+	args := &kubernetes.ProviderArgs{
+		ClusterIdentifier:      pulumi.String(clusterName),
+		EnableConfigMapMutable: pulumi.Bool(true),
+		EnableSecretMutable:    pulumi.Bool(true),
+		EnableServerSideApply:  pulumi.Bool(true),
+		Kubeconfig:             kubeconfig,
+	}
+	if context != "" {
+		args.Context = pulumi.String(context)
+	}
+	provider, err := kubernetes.NewProvider(ctx, clusterName, args, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("making the Kubernetes provider of cluster %s: %w", clusterName, err)
+	}
+	return provider, nil
+}

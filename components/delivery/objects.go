@@ -1,0 +1,157 @@
+package delivery
+
+import (
+	"encoding/base64"
+	"fmt"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nullify005/manager-cluster-state/workloads"
+)
+
+// phaseCount is the number of phases that phaseOf knows.
+const phaseCount = 5
+
+// phaseOf puts an object after whatever its kind builds on.
+func phaseOf(kind string) int {
+	switch kind {
+	case "Namespace":
+		return 0
+	case "CustomResourceDefinition":
+		return 1
+	case "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding":
+		return 2
+	case "ConfigMap", "Secret", "NetworkPolicy", "ResourceQuota", "LimitRange", "PriorityClass":
+		return 3
+	default:
+		return phaseCount - 1
+	}
+}
+
+// inPhases sorts a workload's objects into the phases that have any, each in the
+// catalog's order.
+func inPhases(workload workloads.Workload) ([][]*unstructured.Unstructured, error) {
+	all := make([][]*unstructured.Unstructured, phaseCount)
+	for _, o := range workload.Objects {
+		u, err := toUnstructured(o)
+		if err != nil {
+			return nil, fmt.Errorf("workload %s: %w", workload.Name, err)
+		}
+		phase := phaseOf(u.GetKind())
+		all[phase] = append(all[phase], u)
+	}
+	var phases [][]*unstructured.Unstructured
+	for _, phase := range all {
+		if len(phase) > 0 {
+			phases = append(phases, phase)
+		}
+	}
+	return phases, nil
+}
+
+// toUnstructured leaves out what only a cluster sets, and moves a Secret's stringData to
+// data, which the API server reads back as it was written.
+func toUnstructured(o client.Object) (*unstructured.Unstructured, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return nil, fmt.Errorf("converting %s %s: %w", o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), err)
+	}
+	// The conversion may share maps with o; what follows must not change the catalog.
+	u := (&unstructured.Unstructured{Object: content}).DeepCopy()
+	if u.GetAPIVersion() == "" || u.GetKind() == "" || u.GetName() == "" {
+		return nil, fmt.Errorf("an object lacks its apiVersion, kind or name: %q %q %q", u.GetAPIVersion(), u.GetKind(), u.GetName())
+	}
+	delete(u.Object, "status")
+	dropNulls(u.Object)
+	if u.GetKind() != "Secret" {
+		return u, nil
+	}
+	data, _, err := unstructured.NestedStringMap(u.Object, "data")
+	if err != nil {
+		return nil, fmt.Errorf("reading the data of Secret %s: %w", u.GetName(), err)
+	}
+	if data == nil {
+		data = map[string]string{}
+	}
+	plain, _, err := unstructured.NestedStringMap(u.Object, "stringData")
+	if err != nil {
+		return nil, fmt.Errorf("reading the stringData of Secret %s: %w", u.GetName(), err)
+	}
+	for key, value := range plain {
+		data[key] = base64.StdEncoding.EncodeToString([]byte(value))
+	}
+	delete(u.Object, "stringData")
+	return u, unstructured.SetNestedStringMap(u.Object, data, "data")
+}
+
+// dropNulls removes every field that is null: typed objects write their unset times so.
+func dropNulls(value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, item := range v {
+			if item == nil {
+				delete(v, key)
+				continue
+			}
+			dropNulls(item)
+		}
+	case []any:
+		for _, item := range v {
+			dropNulls(item)
+		}
+	}
+}
+
+// inputs are an object's fields as Pulumi inputs; a Secret's data are secret.
+func inputs(u *unstructured.Unstructured) (pulumi.Map, error) {
+	props := make(pulumi.Map, len(u.Object))
+	for key, value := range u.Object {
+		input, err := toInput(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s, field %s: %w", u.GetKind(), u.GetName(), key, err)
+		}
+		if u.GetKind() == "Secret" && key == "data" {
+			input = pulumi.ToSecret(input)
+		}
+		props[key] = input
+	}
+	return props, nil
+}
+
+func toInput(value any) (pulumi.Input, error) {
+	switch v := value.(type) {
+	case map[string]any:
+		m := make(pulumi.Map, len(v))
+		for key, item := range v {
+			input, err := toInput(item)
+			if err != nil {
+				return nil, err
+			}
+			m[key] = input
+		}
+		return m, nil
+	case []any:
+		list := make(pulumi.Array, len(v))
+		for i, item := range v {
+			input, err := toInput(item)
+			if err != nil {
+				return nil, err
+			}
+			list[i] = input
+		}
+		return list, nil
+	case string:
+		return pulumi.String(v), nil
+	case bool:
+		return pulumi.Bool(v), nil
+	case int64:
+		return pulumi.Float64(v), nil
+	case float64:
+		return pulumi.Float64(v), nil
+	default:
+		return nil, fmt.Errorf("a value of type %T has no place in a Kubernetes object", value)
+	}
+}
