@@ -1,0 +1,244 @@
+// Command generate writes what this project takes from its pinned modules as YAML: Flux's
+// own installation, as `flux install` would render it, and the definition of SealedSecret.
+// Run it with make generate, from the project's folder.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+)
+
+// fluxRelease is the Flux release whose controllers tools/flux/go.mod pins.
+const fluxRelease = "v2.9.4"
+
+func main() {
+	out := "manifests"
+	if len(os.Args) == 2 {
+		out = os.Args[1]
+	}
+	if err := generate(out); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func generate(out string) error {
+	if err := flux(filepath.Join(out, "flux-system")); err != nil {
+		return err
+	}
+	return sealedSecrets(filepath.Join(out, "sealed-secrets"))
+}
+
+// controllers are the Flux controllers, in the order that flux install has them.
+func controllers() []string {
+	return []string{
+		"source-controller", "kustomize-controller", "helm-controller",
+		"notification-controller", "image-reflector-controller", "image-automation-controller",
+	}
+}
+
+func flux(out string) error {
+	const root = "/flux"
+	disk := filesys.MakeFsInMemory()
+	bases, err := moduleDir("flux-cli", "github.com/fluxcd/flux2/v2")
+	if err != nil {
+		return err
+	}
+	for _, folder := range []string{"bases", "rbac", "policies"} {
+		if err := copyInto(disk, filepath.Join(bases, "manifests", folder), filepath.Join(root, folder)); err != nil {
+			return err
+		}
+	}
+	pins, err := pinned("flux")
+	if err != nil {
+		return err
+	}
+	for _, name := range controllers() {
+		if err := controller(disk, filepath.Join(root, "bases", name), name, pins["github.com/fluxcd/"+name]); err != nil {
+			return err
+		}
+	}
+	if err := writeInstall(disk, root); err != nil {
+		return err
+	}
+	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, root)
+	if err != nil {
+		return fmt.Errorf("building Flux's manifests: %w", err)
+	}
+	return write(out, objects)
+}
+
+// controller makes a base whose CRDs and Deployment are the pinned module's own, where
+// flux2 would download those of a release.
+func controller(disk filesys.FileSystem, base, name, version string) error {
+	module, err := moduleDir("flux", "github.com/fluxcd/"+name)
+	if err != nil {
+		return err
+	}
+	for _, folder := range []string{"crd", "manager"} {
+		if err := copyInto(disk, filepath.Join(module, "config", folder), filepath.Join(base, folder)); err != nil {
+			return err
+		}
+	}
+	return writeYAML(disk, filepath.Join(base, "kustomization.yaml"), map[string]any{
+		"apiVersion":   "kustomize.config.k8s.io/v1beta1",
+		"kind":         "Kustomization",
+		"resources":    []string{"crd", "manager", "account.yaml"},
+		"transformers": []string{"labels.yaml"},
+		"images": []any{map[string]string{
+			"name": "fluxcd/" + name, "newName": "ghcr.io/fluxcd/" + name, "newTag": version,
+		}},
+		"patches": []any{map[string]any{
+			"path":   "patch.yaml",
+			"target": map[string]string{"group": "apps", "version": "v1", "kind": "Deployment", "name": name},
+		}},
+	})
+}
+
+// writeInstall is what `flux install` puts around the bases: the namespace, roles that are
+// named after it, policies, and labels that say which release this is.
+func writeInstall(disk filesys.FileSystem, root string) error {
+	resources := []string{"namespace.yaml", "roles", "policies"}
+	for _, name := range controllers() {
+		resources = append(resources, "bases/"+name)
+	}
+	kustomization := func(fields map[string]any) map[string]any {
+		fields["apiVersion"], fields["kind"] = "kustomize.config.k8s.io/v1beta1", "Kustomization"
+		fields["namespace"] = "flux-system"
+		return fields
+	}
+	return errors.Join(
+		writeYAML(disk, filepath.Join(root, "namespace.yaml"), map[string]any{
+			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": "flux-system"},
+		}),
+		writeYAML(disk, filepath.Join(root, "roles", "kustomization.yaml"), kustomization(map[string]any{
+			"resources": []string{"../rbac"}, "nameSuffix": "-flux-system",
+		})),
+		writeYAML(disk, filepath.Join(root, "labels.yaml"), map[string]any{
+			"apiVersion": "builtin", "kind": "LabelTransformer", "metadata": map[string]any{"name": "labels"},
+			"labels": map[string]string{
+				"app.kubernetes.io/instance": "flux-system", "app.kubernetes.io/part-of": "flux",
+				"app.kubernetes.io/version": fluxRelease,
+			},
+			"fieldSpecs": []any{
+				map[string]any{"path": "metadata/labels", "create": true},
+				map[string]any{"path": "spec/template/metadata/labels", "kind": "Deployment", "create": true},
+			},
+		}),
+		writeYAML(disk, filepath.Join(root, "kustomization.yaml"), kustomization(map[string]any{
+			"resources": resources, "transformers": []string{"labels.yaml"},
+		})),
+	)
+}
+
+// write splits the objects in two files: the definitions, which nobody reads, and the rest.
+func write(out string, objects resmap.ResMap) error {
+	var crds, rest [][]byte
+	for _, object := range objects.Resources() {
+		content, err := object.AsYAML()
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", object.CurId(), err)
+		}
+		if object.GetKind() == "CustomResourceDefinition" {
+			crds = append(crds, content)
+		} else {
+			rest = append(rest, content)
+		}
+	}
+	return errors.Join(
+		writeFile(filepath.Join(out, "crds.yaml"), bytes.Join(crds, []byte("---\n"))),
+		writeFile(filepath.Join(out, "install.yaml"), bytes.Join(rest, []byte("---\n"))),
+	)
+}
+
+func sealedSecrets(out string) error {
+	module, err := moduleDir("sealed-secrets", "github.com/bitnami/sealed-secrets")
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(filepath.Join(module, "helm", "sealed-secrets", "crds", "bitnami.com_sealedsecrets.yaml"))
+	if err != nil {
+		return fmt.Errorf("reading the definition of SealedSecret: %w", err)
+	}
+	return writeFile(filepath.Join(out, "crds.yaml"), bytes.TrimPrefix(content, []byte("---\n")))
+}
+
+func writeFile(path string, content []byte) error {
+	header := "# Generated from the modules that tools/ pins. Do not edit: run make generate.\n"
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, append([]byte(header), content...), 0o644); err != nil { //nolint:gosec // it is committed
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+func writeYAML(disk filesys.FileSystem, path string, value any) error {
+	content, err := yaml.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return disk.WriteFile(path, content)
+}
+
+func copyInto(disk filesys.FileSystem, from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("copying Flux's manifests: %w", err)
+		}
+		return disk.WriteFile(filepath.Join(to, strings.TrimPrefix(path, from)), content)
+	})
+}
+
+// pinned are the versions that a tool's module requires.
+func pinned(tool string) (map[string]string, error) {
+	path := filepath.Join("tools", tool, "go.mod")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the pins of %s: %w", tool, err)
+	}
+	file, err := modfile.Parse(path, content, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the pins of %s: %w", tool, err)
+	}
+	versions := make(map[string]string, len(file.Require))
+	for _, require := range file.Require {
+		versions[require.Mod.Path] = require.Mod.Version
+	}
+	return versions, nil
+}
+
+// moduleDir is the folder of a module that a tool pins, downloaded if need be.
+func moduleDir(tool, module string) (string, error) {
+	cmd := exec.Command("go", "mod", "download", "-json", module)
+	cmd.Dir = filepath.Join("tools", tool)
+	cmd.Env = slices.Concat(os.Environ(), []string{"GOFLAGS=-mod=readonly", "GOSUMDB=off"})
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("downloading %s: %w", module, err)
+	}
+	var found struct{ Dir string }
+	if err := json.Unmarshal(out, &found); err != nil {
+		return "", fmt.Errorf("finding %s: %w", module, err)
+	}
+	return found.Dir, nil
+}

@@ -1,0 +1,119 @@
+package workloads
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+
+	"golang.org/x/crypto/argon2"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// configDigest and secretDigest are annotations of a pod template. A change of what the
+// pods read changes them, and so rolls the pods.
+const (
+	configDigest = "manager-cluster-state/config-digest"
+	secretDigest = "manager-cluster-state/secret-digest"
+)
+
+// rollOnChange annotates every Deployment's pods with digests of the ConfigMaps and
+// Secrets of the workload that they read.
+func rollOnChange(workload *Workload) {
+	configs, secrets := map[string]*corev1.ConfigMap{}, map[string]*corev1.Secret{}
+	for _, object := range workload.Objects {
+		switch o := object.(type) {
+		case *corev1.ConfigMap:
+			configs[o.Namespace+"/"+o.Name] = o
+		case *corev1.Secret:
+			secrets[o.Namespace+"/"+o.Name] = o
+		}
+	}
+	for _, object := range workload.Objects {
+		deployment, ok := object.(*appsv1.Deployment)
+		if !ok {
+			continue
+		}
+		template := &deployment.Spec.Template
+		readConfigs, readSecrets := reads(&template.Spec)
+		var public, private []byte
+		for _, name := range readConfigs {
+			if config, ours := configs[deployment.Namespace+"/"+name]; ours {
+				public = append(public, canonical([]any{name, config.Data, config.BinaryData})...)
+			}
+		}
+		for _, name := range readSecrets {
+			if secret, ours := secrets[deployment.Namespace+"/"+name]; ours {
+				private = append(private, canonical([]any{name, secret.Data, secret.StringData})...)
+			}
+		}
+		if public != nil {
+			sum := sha256.Sum256(public)
+			annotate(template, configDigest, hex.EncodeToString(sum[:8]))
+		}
+		if private != nil {
+			annotate(template, secretDigest, guarded(private, deployment.Namespace+"/"+deployment.Name))
+		}
+	}
+}
+
+// guarded is a digest that may stand in the clear beside a secret. It takes a slow and
+// memory-hard function to compute, and it is cut to 32 bits: enough to notice a change,
+// too little to tell a right guess from the many wrong ones that fit as well.
+func guarded(plaintext []byte, salt string) string {
+	const passes, memoryKiB, threads, bytes = 2, 19 * 1024, 1, 4
+	return hex.EncodeToString(argon2.IDKey(plaintext, []byte(salt), passes, memoryKiB, threads, bytes))
+}
+
+// reads lists the ConfigMaps and Secrets that a pod mounts or takes its environment from.
+func reads(pod *corev1.PodSpec) (configs, secrets []string) {
+	for _, volume := range pod.Volumes {
+		if volume.ConfigMap != nil {
+			configs = append(configs, volume.ConfigMap.Name)
+		}
+		if volume.Secret != nil {
+			secrets = append(secrets, volume.Secret.SecretName)
+		}
+	}
+	for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
+		for _, from := range container.EnvFrom {
+			if from.ConfigMapRef != nil {
+				configs = append(configs, from.ConfigMapRef.Name)
+			}
+			if from.SecretRef != nil {
+				secrets = append(secrets, from.SecretRef.Name)
+			}
+		}
+		for _, variable := range container.Env {
+			if variable.ValueFrom == nil {
+				continue
+			}
+			if variable.ValueFrom.ConfigMapKeyRef != nil {
+				configs = append(configs, variable.ValueFrom.ConfigMapKeyRef.Name)
+			}
+			if variable.ValueFrom.SecretKeyRef != nil {
+				secrets = append(secrets, variable.ValueFrom.SecretKeyRef.Name)
+			}
+		}
+	}
+	slices.Sort(configs)
+	slices.Sort(secrets)
+	return slices.Compact(configs), slices.Compact(secrets)
+}
+
+// canonical is JSON, whose maps are written in the order of their keys.
+func canonical(value any) []byte {
+	content, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // maps of strings and bytes always encode
+	}
+	return content
+}
+
+func annotate(template *corev1.PodTemplateSpec, key, value string) {
+	if template.Annotations == nil {
+		template.Annotations = map[string]string{}
+	}
+	template.Annotations[key] = value
+}
