@@ -1,0 +1,125 @@
+// Package config is a stack's configuration as Go types: decoded strictly, defaulted, and
+// validated with every problem reported at once. It knows no engine: what comes in is the
+// map of strings that Pulumi hands to a program, what goes out is a Config that the
+// layers after it may trust.
+package config
+
+// Config is the whole of a stack file. Each field is one key under the project's name in
+// Pulumi.<stack>.yaml; the doc and default tags are what Pulumi.yaml declares and what the
+// README's table shows.
+type Config struct {
+	Cluster      Cluster  `json:"cluster" doc:"the cluster that the stack runs on"`
+	Delivery     Delivery `json:"delivery" default:"direct" enum:"direct" doc:"how workloads reach the cluster: direct, each object a Pulumi resource"`
+	Domain       string   `json:"domain" required:"true" doc:"DNS suffix of every ingress host: service-intesis-v1.<domain>"`
+	HVAC         HVAC     `json:"hvac" doc:"the air-conditioning apps"`
+	Images       string   `json:"images" default:"manifests/images/kustomization.yaml" doc:"the kustomize Component that lists every image and its tag, relative to the project"`
+	Flux         Flux     `json:"flux" doc:"the Flux controllers"`
+	Sealing      Sealing  `json:"sealing" doc:"the key pairs of sealed-secrets; none is needed with direct delivery"`
+	Secrets      Secrets  `json:"secrets" doc:"credentials of the apps; set each with pulumi config set --secret --path"`
+	ReadyTimeout Duration `json:"readyTimeout" default:"10m" doc:"how long an update waits for one object to become ready"`
+}
+
+// ClusterKind says who makes the cluster.
+type ClusterKind string
+
+// The kinds of cluster.
+const (
+	K3d      ClusterKind = "k3d"
+	Pi       ClusterKind = "pi"
+	Existing ClusterKind = "existing"
+)
+
+// Cluster describes the cluster and the sizes of its nodes.
+type Cluster struct {
+	Kind       ClusterKind `json:"kind" required:"true" enum:"k3d,pi,existing" doc:"k3d makes one in Docker, pi one on Raspberry Pis, existing uses a kubeconfig"`
+	Name       string      `json:"name" required:"true" doc:"name of the cluster: a DNS label"`
+	K3s        string      `json:"k3s" doc:"k3s release, as v1.35.0+k3s1; needed by k3d and pi"`
+	Kubeconfig string      `json:"kubeconfig" doc:"existing: path of a kubeconfig file, relative to the project"`
+	Context    string      `json:"context" doc:"existing: context in that kubeconfig; empty means its current one"`
+	Nodes      []Node      `json:"nodes" doc:"the machines, servers first; needed by k3d and pi"`
+}
+
+// NodeRole is what k3s calls a machine's part in the cluster.
+type NodeRole string
+
+// The roles of a node.
+const (
+	Server NodeRole = "server"
+	Agent  NodeRole = "agent"
+)
+
+// Node is one machine of the cluster. What pods may use is Memory less Reserved.
+type Node struct {
+	Name      string   `json:"name" required:"true" doc:"name of the node: a DNS label"`
+	Role      NodeRole `json:"role" required:"true" enum:"server,agent" doc:"server runs the control plane, agent only workloads"`
+	Arch      string   `json:"arch" default:"amd64" enum:"amd64,arm64" doc:"CPU architecture"`
+	CPU       string   `json:"cpu" default:"4" quantity:"true" doc:"CPUs, as a Kubernetes quantity"`
+	Memory    string   `json:"memory" default:"4Gi" quantity:"true" doc:"memory of the machine, as a Kubernetes quantity"`
+	Reserved  string   `json:"reserved" default:"512Mi" quantity:"true" doc:"memory that k3s and the operating system take from it"`
+	Workloads *bool    `json:"workloads" default:"true" doc:"whether workloads may run here; false taints the node"`
+	Host      string   `json:"host" doc:"pi: host name or address for SSH"`
+	User      string   `json:"user" doc:"pi: user for SSH"`
+}
+
+// Delivery says how workloads reach the cluster.
+type Delivery string
+
+// Direct registers every object of a workload as a Pulumi resource.
+const Direct Delivery = "direct"
+
+// HVAC configures the three apps around the air-conditioning unit.
+type HVAC struct {
+	Device          Text     `json:"device" required:"true" doc:"the Intesis device's number"`
+	Interval        Duration `json:"interval" default:"2m" doc:"how often the unit is polled"`
+	Location        string   `json:"location" required:"true" doc:"geohash of the weather observations"`
+	WeatherInterval Duration `json:"weatherInterval" default:"2m" doc:"how often the observations are polled"`
+	Mock            bool     `json:"mock" default:"false" doc:"run a mock of the Intesis cloud in the cluster; no secret is needed then"`
+	SlackChannel    string   `json:"slackChannel" default:"hvac" doc:"Slack channel of the chat bot"`
+}
+
+// FluxProfile names a set of resources and arguments for Flux's controllers.
+type FluxProfile string
+
+// The profiles of Flux.
+const (
+	Standard  FluxProfile = "standard"
+	LowMemory FluxProfile = "low-memory"
+)
+
+// Flux configures the Flux controllers.
+type Flux struct {
+	Version       string      `json:"version" doc:"if set, must equal the Flux release that manifests/flux-system was generated from, as v2.9.4"`
+	Profile       FluxProfile `json:"profile" default:"standard" enum:"standard,low-memory" doc:"low-memory bounds every controller's heap and concurrency for a Pi"`
+	Interval      Duration    `json:"interval" default:"30m" doc:"how often Git is polled (flux delivery)"`
+	ImageInterval Duration    `json:"imageInterval" default:"10m" doc:"how often image registries are scanned (flux delivery)"`
+}
+
+// Sealing holds the key pairs of sealed-secrets.
+type Sealing struct {
+	Keys    []SealingKey `json:"keys" doc:"RSA key pairs; the newest certificate seals, all of them open"`
+	Protect bool         `json:"protect" default:"false" doc:"refuse to delete the keys, also on pulumi destroy"`
+}
+
+// SealingKey is one key pair, both halves PEM.
+type SealingKey struct {
+	Certificate string `json:"certificate" required:"true" doc:"the certificate, PEM"`
+	PrivateKey  string `json:"privateKey" required:"true" secret:"true" doc:"its RSA private key, PEM"`
+}
+
+// Secrets are the credentials of the apps.
+type Secrets struct {
+	Intesis Intesis `json:"intesis" doc:"account at the Intesis cloud; needed unless hvac.mock"`
+	Slack   Slack   `json:"slack" doc:"tokens of the Slack app; needed unless hvac.mock, where the bot has no replica without them"`
+}
+
+// Intesis is an account at the Intesis cloud.
+type Intesis struct {
+	Username string `json:"username" secret:"true" doc:"user name at the Intesis cloud"`
+	Password string `json:"password" secret:"true" doc:"password at the Intesis cloud"`
+}
+
+// Slack holds the tokens of a Slack app in socket mode.
+type Slack struct {
+	AppToken string `json:"appToken" secret:"true" doc:"app-level token, xapp-…"`
+	BotToken string `json:"botToken" secret:"true" doc:"bot token, xoxb-…"`
+}

@@ -1,0 +1,110 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+var errText = errors.New("reading a text: it is neither a string nor an integer")
+
+var integerPattern = regexp.MustCompile(`^-?[0-9]+$`)
+
+// Duration is a span of time, written as Go writes one: 90s, 2m, 1h30m.
+type Duration struct{ time.Duration }
+
+// String is the shortest form that decodes to the same span: 2m rather than 2m0s.
+func (d Duration) String() string {
+	text := d.Duration.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// MarshalText is String, for encoders.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a Go duration. It overrides nothing of time.Duration, which would
+// decode from a count of nanoseconds.
+func (d *Duration) UnmarshalText(text []byte) error {
+	span, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("reading a duration: %w", err)
+	}
+	d.Duration = span
+	return nil
+}
+
+// Text is a string of digits or anything else. It decodes from a JSON integer too, digit by
+// digit: `pulumi config set --path hvac.device 127934703953` stores a number.
+type Text string
+
+// UnmarshalJSON accepts a string or an integer.
+func (t *Text) UnmarshalJSON(data []byte) error {
+	if integerPattern.Match(data) {
+		*t = Text(data)
+		return nil
+	}
+	var text *string
+	if err := json.Unmarshal(data, &text); err != nil || text == nil {
+		return errText
+	}
+	*t = Text(*text)
+	return nil
+}
+
+// Allocatable is the memory that pods may use: the machine's less what is reserved. It is
+// zero when either is no quantity, which Validate reports.
+func (n Node) Allocatable() resource.Quantity {
+	memory, err := resource.ParseQuantity(n.Memory)
+	if err != nil {
+		return resource.Quantity{}
+	}
+	reserved, err := resource.ParseQuantity(n.Reserved)
+	if err != nil {
+		return resource.Quantity{}
+	}
+	memory.Sub(reserved)
+	return memory
+}
+
+// RunsWorkloads says whether workloads may run on the node: so unless it says otherwise.
+func (n Node) RunsWorkloads() bool { return n.Workloads == nil || *n.Workloads }
+
+// SlackTokensGiven says whether the chat bot has what it needs to log in.
+func (c *Config) SlackTokensGiven() bool { return c.Secrets.Slack.Given() }
+
+// Given says whether both tokens are set.
+func (s Slack) Given() bool { return s.AppToken != "" && s.BotToken != "" }
+
+// Given says whether both halves of the account are set.
+func (i Intesis) Given() bool { return i.Username != "" && i.Password != "" }
+
+const redacted = "[secret]"
+
+// String keeps the tokens out of logs.
+func (Slack) String() string { return redacted }
+
+// GoString keeps the tokens out of logs.
+func (Slack) GoString() string { return redacted }
+
+// String keeps the account out of logs.
+func (Intesis) String() string { return redacted }
+
+// GoString keeps the account out of logs.
+func (Intesis) GoString() string { return redacted }
+
+// String keeps the private key out of logs.
+func (SealingKey) String() string { return redacted }
+
+// GoString keeps the private key out of logs.
+func (SealingKey) GoString() string { return redacted }

@@ -1,0 +1,27 @@
+package config
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+func (v *validator) images() {
+	const key, name = "images", "kustomization.yaml"
+	file := v.Images
+	usual := setCommand(key, false, defaultOf(key))
+	switch {
+	case file == "":
+		v.say(key, missing, "the images' tags come from that file", usual)
+	case path.IsAbs(file), strings.Contains(file, `\`):
+		v.add(key, file, "it must be a path relative to the project, with slashes", usual)
+	case slices.Contains(strings.Split(file, "/"), ".."):
+		v.add(key, file, "it may not leave the project", usual)
+	case path.Base(file) != name:
+		folder := file
+		if path.Ext(file) != "" {
+			folder = path.Dir(file)
+		}
+		v.add(key, file, "kustomize reads only a file named "+name, setCommand(key, false, path.Join(folder, name)))
+	}
+}
