@@ -43,8 +43,7 @@ fmt: tools-lint ## format the code
 
 generate: ## regenerate manifests/flux-system from the pinned Flux modules, Pulumi.yaml and the README's tables
 	@go run ./manifests/generate
-	@go test ./config -run Declaration -update
-	@go test . -run README -update
+	@go test ./config . -update
 
 golden: ## rewrite the golden files, for review with git diff
 	@go test ./workloads/... ./components/... -update

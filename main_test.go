@@ -207,3 +207,15 @@ func TestProgram_DevelopmentNeedsNoSecretAndNoPreparation(t *testing.T) {
 	require.NoError(t, recorder.Run(program(info), false))
 	assert.Contains(t, recorder.OfType("command:local:Command"), "development")
 }
+
+// edges are the workloads, each with the names of the ones it comes after.
+func edges(recorder *pulumitest.Recorder) map[string][]string {
+	found := map[string][]string{}
+	for name, workload := range recorder.OfType(components.TokenDeliveryDirect) {
+		found[name] = []string{}
+		for _, before := range workload.Inputs["after"].ArrayValue() {
+			found[name] = append(found[name], before.StringValue())
+		}
+	}
+	return found
+}
