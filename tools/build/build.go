@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -71,6 +72,9 @@ func plain(version string) string { return strings.TrimPrefix(version, "v") }
 func (b *build) inputs() (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, b.version, b.main, b.ldflags, b.binaries)
+	if b.patch != nil {
+		hash.Write(patchSource)
+	}
 	entries, err := os.ReadDir(b.dir)
 	if err != nil {
 		return "", fmt.Errorf("reading tools/%s: %w", b.name, err)
@@ -132,14 +136,14 @@ func (b *build) run(ctx context.Context) (stamp, error) {
 		"build", "-trimpath", "-o", bin + string(filepath.Separator),
 		"-ldflags", "-s -w " + strings.NewReplacer("{version}", b.version, "{plain}", plain(b.version)).Replace(b.ldflags),
 	}
-	if b.overlay != nil {
-		path, err := b.writeOverlay()
+	started := time.Now()
+	if b.patch != nil {
+		modfile, err := b.patched(ctx)
 		if err != nil {
 			return stamp{}, err
 		}
-		args = append(args, "-overlay", path)
+		args = append(args, "-modfile", modfile)
 	}
-	started := time.Now()
 	cmd := b.goCommand(ctx, append(args, b.main)...)
 	if err := b.execute(cmd); err != nil {
 		return stamp{}, err
@@ -188,22 +192,10 @@ func tail(text string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-func (b *build) writeOverlay() (string, error) {
-	replace, err := b.overlay(b)
-	if err != nil {
-		return "", err
-	}
-	content, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return "", fmt.Errorf("writing the overlay of %s: %w", b.name, err)
-	}
-	path := filepath.Join(b.temp, "overlay.json")
-	return path, os.WriteFile(path, content, 0o600)
-}
-
-// moduleDir is the folder of the tool's module in the module cache, downloaded if need be.
-func (b *build) moduleDir() (string, error) {
-	cmd := b.goCommand(context.Background(), "mod", "download", "-json", b.module)
+// patched makes a copy of the tool's module, patches it, and writes a go.mod that builds
+// the copy in the module's place.
+func (b *build) patched(ctx context.Context) (modfilePath string, err error) {
+	cmd := b.goCommand(ctx, "mod", "download", "-json", b.module)
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("downloading %s: %w", b.module, err)
@@ -212,7 +204,24 @@ func (b *build) moduleDir() (string, error) {
 	if err := json.Unmarshal(out, &module); err != nil {
 		return "", fmt.Errorf("finding %s: %w", b.module, err)
 	}
-	return module.Dir, nil
+	folder := filepath.Join(b.temp, "module")
+	if err := os.CopyFS(folder, os.DirFS(module.Dir)); err != nil {
+		return "", fmt.Errorf("copying %s: %w", b.module, err)
+	}
+	if err := b.patch(folder, b.version); err != nil {
+		return "", err
+	}
+	pins, err := os.ReadFile(filepath.Join(b.dir, "go.mod"))
+	if err != nil {
+		return "", fmt.Errorf("reading the pin of %s: %w", b.name, err)
+	}
+	sums, err := os.ReadFile(filepath.Join(b.dir, "go.sum"))
+	if err != nil {
+		return "", fmt.Errorf("reading the pin of %s: %w", b.name, err)
+	}
+	pins = append(pins, []byte("\nreplace "+b.module+" => "+strconv.Quote(folder)+"\n")...)
+	modfilePath = filepath.Join(b.temp, "go.mod")
+	return modfilePath, errors.Join(os.WriteFile(modfilePath, pins, 0o600), os.WriteFile(filepath.Join(b.temp, "go.sum"), sums, 0o600))
 }
 
 // install moves the binaries into place, each in one step, and writes the stamp last.

@@ -1,13 +1,5 @@
 package main
 
-import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
-)
-
 // tool is one folder of tools/: a module of its own that pins a version.
 type tool struct {
 	// name of the folder.
@@ -23,8 +15,8 @@ type tool struct {
 	main string
 	// ldflags stamp the version; {version} is v1.2.3 and {plain} is 1.2.3.
 	ldflags string
-	// overlay returns files that the build sees and the disk doesn't have, by path.
-	overlay func(build *build) (map[string]string, error)
+	// patch changes a copy of the module, in the folder it is given, before the build.
+	patch func(folder, version string) error
 	// installed is how to tell that the machine has the tool already.
 	installed *installed
 }
@@ -59,14 +51,14 @@ func tools() []tool {
 		{name: "pulumi-language-go", module: "github.com/pulumi/pulumi/sdk/v3", binaries: same("pulumi-language-go"), main: "tool",
 			ldflags:   pulumiVersion,
 			installed: &installed{command: []string{"pulumi", "version"}, from: "v3.250.0", below: "v4.0.0", beside: "pulumi-language-go"}},
-		{name: "pulumi-kubernetes", module: "github.com/pulumi/pulumi-kubernetes/provider/v4", release: "v4.25.0", main: ".",
-			binaries: map[string]string{"pulumi-kubernetes": "pulumi-resource-kubernetes"}, overlay: pluginSchema,
+		{name: "pulumi-kubernetes", module: "github.com/pulumi/pulumi-kubernetes/provider/v4", release: "v4.25.0", main: "tool",
+			binaries: same("pulumi-resource-kubernetes"), patch: pluginSchema,
 			ldflags: "-X github.com/pulumi/pulumi-kubernetes/provider/v4/pkg/version.Version={version}"},
 		{name: "flux", module: "github.com/fluxcd/source-controller", main: "tool", binaries: same(
 			"source-controller", "kustomize-controller", "helm-controller",
 			"notification-controller", "image-reflector-controller", "image-automation-controller")},
 		{name: "sealed-secrets", module: "github.com/bitnami/sealed-secrets", main: "tool", ldflags: "-X main.VERSION={plain}",
-			binaries: map[string]string{"controller": "sealed-secrets-controller", "kubeseal": "kubeseal"}},
+			binaries: map[string]string{"controller": "sealed-secrets-controller", "kubeseal": "kubeseal"}, patch: kubeconfigToo},
 		{name: "gotestsum", module: "gotest.tools/gotestsum", binaries: same("gotestsum"), main: "tool",
 			ldflags: "-X gotest.tools/gotestsum/cmd.version={plain}"},
 		{name: "gofumpt", module: "mvdan.cc/gofumpt", binaries: same("gofumpt"), main: "tool", ldflags: "-X main.version={version}"},
@@ -77,53 +69,7 @@ func tools() []tool {
 			ldflags: "-X sigs.k8s.io/kustomize/api/provenance.version={version}"},
 		{name: "kubeconform", module: "github.com/yannh/kubeconform", binaries: same("kubeconform"), main: "tool",
 			ldflags: "-X main.version={version}"},
-		{name: "flux-cli", module: "github.com/fluxcd/flux2/v2", binaries: same("flux"), main: "tool", overlay: noManifests,
+		{name: "flux-cli", module: "github.com/fluxcd/flux2/v2", binaries: same("flux"), main: "tool", patch: noManifests,
 			ldflags: "-X main.VERSION={plain}"},
 	}
-}
-
-// pluginSchema gives the Kubernetes plugin the two files that its release process makes:
-// its schema with the version in it, and its mapping. Both are too large to keep in Git.
-func pluginSchema(b *build) (map[string]string, error) {
-	folder, err := b.moduleDir()
-	if err != nil {
-		return nil, err
-	}
-	folder = filepath.Join(folder, "cmd", "pulumi-resource-kubernetes")
-	content, err := os.ReadFile(filepath.Join(folder, "schema.json"))
-	if err != nil {
-		return nil, fmt.Errorf("reading the plugin's schema: %w", err)
-	}
-	var schema map[string]json.RawMessage
-	if err := json.Unmarshal(content, &schema); err != nil {
-		return nil, fmt.Errorf("reading the plugin's schema: %w", err)
-	}
-	schema["version"] = json.RawMessage(`"` + plain(b.version) + `"`)
-	var out bytes.Buffer
-	if err := json.NewEncoder(&out).Encode(schema); err != nil {
-		return nil, fmt.Errorf("writing the plugin's schema: %w", err)
-	}
-	made := filepath.Join(b.temp, "schema.json")
-	if err := os.WriteFile(made, out.Bytes(), 0o600); err != nil {
-		return nil, fmt.Errorf("writing the plugin's schema: %w", err)
-	}
-	return map[string]string{
-		filepath.Join(b.dir, "schema.json"):            made,
-		filepath.Join(b.dir, "terraform-mapping.json"): filepath.Join(folder, "terraform-mapping.json"),
-	}, nil
-}
-
-// noManifests stands in for the manifests that flux's release process embeds for `flux
-// install` and `flux bootstrap`. This project installs Flux with Pulumi, so the CLI built
-// here has neither, and everything else.
-func noManifests(b *build) (map[string]string, error) {
-	folder, err := b.moduleDir()
-	if err != nil {
-		return nil, err
-	}
-	made := filepath.Join(b.temp, "none.yaml")
-	if err := os.WriteFile(made, []byte("# this build has no manifests: Flux is installed by pulumi up\n"), 0o600); err != nil {
-		return nil, fmt.Errorf("writing flux's stand-in manifest: %w", err)
-	}
-	return map[string]string{filepath.Join(folder, "cmd", "flux", "manifests", "none.yaml"): made}, nil
 }
