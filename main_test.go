@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -67,9 +68,7 @@ func merge(t *testing.T, values map[string]string, key string, with map[string]a
 	if values[key] != "" {
 		require.NoError(t, json.Unmarshal([]byte(values[key]), &object))
 	}
-	for name, value := range with {
-		object[name] = value
-	}
+	maps.Copy(object, with)
 	content, err := json.Marshal(object)
 	require.NoError(t, err)
 	values[key] = string(content)
@@ -188,7 +187,7 @@ func TestProgram_RefusesABadStackBeforeAnythingIsRegistered(t *testing.T) {
 			"domain", "pulumi config set --secret --path secrets.intesis.username",
 			"pulumi config set --secret --path secrets.slack.appToken",
 		} {
-			assert.ErrorContains(t, err, want)
+			require.ErrorContains(t, err, want)
 		}
 		assert.Empty(t, recorder.All())
 	}

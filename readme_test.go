@@ -40,8 +40,8 @@ func TestREADME_EveryTargetItNamesExists(t *testing.T) {
 	named := regexp.MustCompile("(?m)(?:^|`)make ([a-z-]+(?: [a-z-]+)*)").FindAllStringSubmatch(string(readme), -1)
 	assert.Greater(t, len(named), 5)
 	for _, match := range named {
-		for _, target := range strings.Fields(match[1]) {
-			assert.Regexp(t, regexp.MustCompile(`(?m)^`+target+`:.*## `), string(makefile), "make %s", target)
+		for target := range strings.FieldsSeq(match[1]) {
+			assert.Regexp(t, `(?m)^`+target+`:.*## `, string(makefile), "make %s", target)
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestREADME_ItsPictureHasTheGraphsEdges(t *testing.T) {
 	for name, after := range edges(recorder) {
 		assert.Contains(t, string(readme), `["`+name+`"]`)
 		for _, before := range after {
-			assert.Regexp(t, regexp.MustCompile(`\["`+before+`"\] --> \w+\["`+name+`"\]`), string(readme))
+			assert.Regexp(t, `\["`+before+`"\] --> \w+\["`+name+`"\]`, string(readme))
 		}
 	}
 }

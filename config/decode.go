@@ -181,7 +181,7 @@ func (d *decoder) misfit(path string, tree any, field reflect.Value, tag reflect
 
 // wanted says what a field takes, and how to write that.
 func wanted(path string, field reflect.Value, tag reflect.StructTag) (reason, mend string) {
-	if _, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if _, ok := reflect.TypeAssert[encoding.TextUnmarshaler](field.Addr()); ok {
 		return "it must be a duration", "write a number and a unit, for example 90s or 2m"
 	}
 	switch schemaType(field.Type()) {
@@ -211,8 +211,8 @@ func holdsSecret(t reflect.Type, tag reflect.StructTag) bool {
 	if schemaType(t) != typeObject {
 		return false
 	}
-	for i := range t.NumField() {
-		if holdsSecret(t.Field(i).Type, t.Field(i).Tag) {
+	for field := range t.Fields() {
+		if holdsSecret(field.Type, field.Tag) {
 			return true
 		}
 	}

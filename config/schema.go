@@ -72,8 +72,8 @@ func isRequired(field reflect.StructField) bool {
 	if schemaType(field.Type) != typeObject {
 		return has(field.Tag, "required")
 	}
-	for i := range field.Type.NumField() {
-		if isRequired(field.Type.Field(i)) {
+	for field0 := range field.Type.Fields() {
+		if isRequired(field0) {
 			return true
 		}
 	}

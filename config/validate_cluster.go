@@ -146,7 +146,7 @@ func (v *validator) quantities(path string, node Node) {
 	memory, memoryOK := v.memory(path+".memory", node.Memory)
 	reserved, reservedOK := v.memory(path+".reserved", node.Reserved)
 	if memoryOK && reservedOK && reserved.Cmp(memory) >= 0 {
-		v.add(path+".reserved", node.Reserved, fmt.Sprintf("nothing would be left of the machine's %s", v.shownMemory(node)),
+		v.add(path+".reserved", node.Reserved, "nothing would be left of the machine's "+v.shownMemory(node),
 			"reserve less than the machine has")
 	}
 }

@@ -47,7 +47,7 @@ func (a app) selector() map[string]string { return map[string]string{nameLabel: 
 
 func (a app) serviceAccount() *corev1.ServiceAccount {
 	return &corev1.ServiceAccount{
-		TypeMeta: typeMeta("v1", "ServiceAccount"), ObjectMeta: a.meta(), AutomountServiceAccountToken: ptr.To(false),
+		TypeMeta: typeMeta("v1", "ServiceAccount"), ObjectMeta: a.meta(), AutomountServiceAccountToken: new(false),
 	}
 }
 
@@ -62,7 +62,7 @@ func (a app) ingress(host, port string) *networkingv1.Ingress {
 	return &networkingv1.Ingress{
 		TypeMeta: typeMeta("networking.k8s.io/v1", "Ingress"), ObjectMeta: a.meta(),
 		Spec: networkingv1.IngressSpec{
-			IngressClassName: ptr.To("traefik"),
+			IngressClassName: new("traefik"),
 			Rules: []networkingv1.IngressRule{{
 				Host: host,
 				IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{
@@ -89,8 +89,8 @@ func (a app) deployment() *appsv1.Deployment {
 	}
 	pod := corev1.PodSpec{
 		ServiceAccountName:           a.name,
-		AutomountServiceAccountToken: ptr.To(false),
-		EnableServiceLinks:           ptr.To(false),
+		AutomountServiceAccountToken: new(false),
+		EnableServiceLinks:           new(false),
 		SecurityContext:              podSecurity(appUser),
 		Containers:                   []corev1.Container{a.container()},
 	}
@@ -105,7 +105,7 @@ func (a app) deployment() *appsv1.Deployment {
 	return &appsv1.Deployment{
 		TypeMeta: typeMeta("apps/v1", "Deployment"), ObjectMeta: a.meta(),
 		Spec: appsv1.DeploymentSpec{
-			Replicas:             ptr.To(a.replicas),
+			Replicas:             new(a.replicas),
 			RevisionHistoryLimit: ptr.To[int32](2),
 			Selector:             &metav1.LabelSelector{MatchLabels: a.selector()},
 			Strategy:             appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
@@ -161,16 +161,16 @@ func memoryBound(memory, cpu string) corev1.ResourceRequirements {
 // and of a container.
 func podSecurity(user int64) *corev1.PodSecurityContext {
 	return &corev1.PodSecurityContext{
-		RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To(user), RunAsGroup: ptr.To(user), FSGroup: ptr.To(user),
+		RunAsNonRoot: new(true), RunAsUser: new(user), RunAsGroup: new(user), FSGroup: new(user),
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 }
 
 func restricted() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false),
-		ReadOnlyRootFilesystem:   ptr.To(true),
-		RunAsNonRoot:             ptr.To(true),
+		AllowPrivilegeEscalation: new(false),
+		ReadOnlyRootFilesystem:   new(true),
+		RunAsNonRoot:             new(true),
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}

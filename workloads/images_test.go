@@ -40,10 +40,10 @@ images:
 		`kind is "Kustomization": the list is a kustomize Component`, `images[1].name is "a": it is listed already`,
 		"images[2].newTag is empty: b needs a tag", `images[3].newTag is "latest"`, "images[4].name is empty", `images[5].newName is "e"`,
 	} {
-		assert.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, want)
 	}
 	_, err = workloads.ParseImages([]byte(component + "imagess: []\n"))
-	assert.ErrorContains(t, err, `unknown field "imagess"`)
+	require.ErrorContains(t, err, `unknown field "imagess"`)
 	_, err = workloads.LoadImages(filepath.Join(t.TempDir(), "none.yaml"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
@@ -53,8 +53,7 @@ func TestImages_TheAppsTagsCarryTheirPolicysMarker(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join("..", "manifests", "images", "kustomization.yaml"))
 	require.NoError(t, err)
 	for _, app := range []string{"service-intesis", "exporter-weather", "chat-hvac"} {
-		assert.Regexp(t, regexp.MustCompile(
-			`name: ghcr\.io/nullify005/`+app+`\n\s+newTag: v[0-9.]+ # \{"\$imagepolicy": "flux-system:`+app+`:tag"\}\n`), string(content))
+		assert.Regexp(t, `name: ghcr\.io/nullify005/`+app+`\n\s+newTag: v[0-9.]+ # \{"\$imagepolicy": "flux-system:`+app+`:tag"\}\n`, string(content))
 	}
 }
 

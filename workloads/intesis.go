@@ -2,6 +2,8 @@ package workloads
 
 import (
 	"fmt"
+	"net"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -45,7 +47,7 @@ func serviceIntesis(cfg *config.Config, images Images) (Workload, error) {
 		server := mockServer(image)
 		service.args = append(service.args,
 			"--tcpserver", fmt.Sprintf("%s:%d", server.name, mockTCPPort),
-			"--httpserver", fmt.Sprintf("http://%s:%d", server.name, mockHTTPPort))
+			"--httpserver", "http://"+net.JoinHostPort(server.name, strconv.Itoa(mockHTTPPort)))
 		out = append(out, to(tcp(mockTCPPort, mockHTTPPort), peer(intesisNamespace, server.selector())))
 		mock = mockObjects(server, service)
 	} else {

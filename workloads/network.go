@@ -49,7 +49,7 @@ func tcp(ports ...int32) []networkingv1.NetworkPolicyPort {
 	}
 	list := make([]networkingv1.NetworkPolicyPort, len(ports))
 	for i, port := range ports {
-		list[i] = networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(port))}
+		list[i] = networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolTCP), Port: new(intstr.FromInt32(port))}
 	}
 	return list
 }
@@ -65,7 +65,7 @@ func to(ports []networkingv1.NetworkPolicyPort, peers ...networkingv1.NetworkPol
 // dns lets a pod ask the cluster's name server.
 func dns() networkingv1.NetworkPolicyEgressRule {
 	ports := tcp(53)
-	ports = append(ports, networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolUDP), Port: ptr.To(intstr.FromInt32(53))})
+	ports = append(ports, networkingv1.NetworkPolicyPort{Protocol: ptr.To(corev1.ProtocolUDP), Port: new(intstr.FromInt32(53))})
 	return to(ports, peer(kubeSystem, map[string]string{"k8s-app": "kube-dns"}))
 }
 

@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -35,8 +36,7 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 	labels := map[string]string{nameLabel: "sealed-secrets", partOfLabel: "sealed-secrets"}
 	selector := map[string]string{nameLabel: "sealed-secrets"}
 	meta := metav1.ObjectMeta{Namespace: kubeSystem, Name: sealedSecretsName, Labels: labels}
-	objects := append(crds, sealedSecretsAccess(meta)...)
-	objects = append(objects,
+	objects := slices.Concat(crds, sealedSecretsAccess(meta), []client.Object{
 		&corev1.Service{
 			TypeMeta: typeMeta("v1", "Service"), ObjectMeta: meta,
 			Spec: corev1.ServiceSpec{Selector: selector, Ports: []corev1.ServicePort{httpPort(8080)}},
@@ -70,7 +70,8 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 					},
 				},
 			},
-		})
+		},
+	})
 	return Workload{Name: "sealed-secrets", Namespace: kubeSystem, Objects: objects}, nil
 }
 

@@ -32,7 +32,7 @@ func TestSort_NamesEveryUnknownAndDoubleName(t *testing.T) {
 
 func TestSort_NamesTheWholeCircle(t *testing.T) {
 	_, err := workloads.Sort([]workloads.Workload{node("lead", "a"), node("a", "b"), node("b", "c"), node("c", "a")})
-	assert.EqualError(t, err, "workloads come after each other in a circle: a after b after c after a")
+	require.EqualError(t, err, "workloads come after each other in a circle: a after b after c after a")
 	_, err = workloads.Sort([]workloads.Workload{node("a", "a")})
 	assert.EqualError(t, err, "workloads come after each other in a circle: a after a")
 }

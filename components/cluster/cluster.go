@@ -58,6 +58,11 @@ func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pu
 	return made, nil
 }
 
+// secret is a string that is encrypted in the state and never shown.
+func secret(text pulumi.StringInput) pulumi.StringOutput {
+	return pulumi.ToSecret(text.ToStringOutput()).(pulumi.StringOutput) //nolint:forcetypeassert // it keeps the type of what it is given
+}
+
 // NewProvider makes the one Kubernetes provider of a stack. It is replaced, and everything
 // with it, only when the cluster's name changes: a rotated kubeconfig is an update.
 func NewProvider(

@@ -3,7 +3,6 @@ package cluster_test
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
@@ -67,8 +66,11 @@ func TestExisting_AnErrorNamesTheMendAndNoCredential(t *testing.T) {
 		want    string
 	}{
 		"no such file": {kubeconfig, config.Cluster{Kubeconfig: "elsewhere"}, "pulumi config set --path cluster.kubeconfig"},
-		"no such context": {kubeconfig, config.Cluster{Kubeconfig: "kubeconfig", Context: "work"},
-			`cluster.context is "work": not in kubeconfig`},
+		"no such context": {
+			kubeconfig,
+			config.Cluster{Kubeconfig: "kubeconfig", Context: "work"},
+			`cluster.context is "work": not in kubeconfig`,
+		},
 		"not a kubeconfig": {"token: [canary", config.Cluster{Kubeconfig: "kubeconfig"}, "not a kubeconfig"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,6 +137,6 @@ func TestPi_SaysThatItCantBeMadeYet(t *testing.T) {
 	recorder := &pulumitest.Recorder{}
 	err := build(recorder, &config.Cluster{Kind: config.Pi, Name: "production"}, "")
 	require.ErrorIs(t, err, cluster.ErrNotBuilt)
-	assert.True(t, strings.Contains(err.Error(), "make up STACK="), err)
+	require.ErrorContains(t, err, "make up STACK=")
 	assert.Empty(t, recorder.All())
 }

@@ -42,7 +42,7 @@ func NewExisting(ctx *pulumi.Context, name string, args *ExistingArgs, opts ...p
 	if err := ctx.RegisterComponentResourceV2(components.TokenClusterExisting, name, inputs, existing, opts...); err != nil {
 		return nil, fmt.Errorf("registering the cluster %s: %w", name, err)
 	}
-	existing.Kubeconfig = pulumi.ToSecret(pulumi.String(kubeconfig)).(pulumi.StringOutput)
+	existing.Kubeconfig = secret(pulumi.String(kubeconfig))
 	return existing, ctx.RegisterResourceOutputs(existing, pulumi.Map{"kubeconfig": existing.Kubeconfig})
 }
 

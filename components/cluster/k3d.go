@@ -66,7 +66,7 @@ func NewK3d(ctx *pulumi.Context, name string, args *K3dArgs, opts ...pulumi.Reso
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig of the k3d cluster %s: %w", name, err)
 	}
-	k3d.Kubeconfig = pulumi.ToSecret(k3d.kubeconfig.Stdout).(pulumi.StringOutput)
+	k3d.Kubeconfig = secret(k3d.kubeconfig.Stdout)
 	return k3d, ctx.RegisterResourceOutputs(k3d, pulumi.Map{"kubeconfig": k3d.Kubeconfig})
 }
 

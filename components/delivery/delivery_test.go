@@ -154,7 +154,7 @@ func TestDirect_AnObjectWithNoNameIsRefusedBeforeAnythingIsRegistered(t *testing
 	workload := small("one")
 	workload.Objects = append(workload.Objects, &corev1.ConfigMap{TypeMeta: kind("v1", "ConfigMap")})
 	recorder := &pulumitest.Recorder{}
-	assert.ErrorContains(t, deliver(t, recorder, workload), `workload one: an object lacks its apiVersion, kind or name`)
+	require.ErrorContains(t, deliver(t, recorder, workload), `workload one: an object lacks its apiVersion, kind or name`)
 	assert.Empty(t, recorder.OfType(components.TokenDeliveryDirect))
 }
 

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -229,14 +230,16 @@ func pinned(tool string) (map[string]string, error) {
 
 // moduleDir is the folder of a module that a tool pins, downloaded if need be.
 func moduleDir(tool, module string) (string, error) {
-	cmd := exec.Command("go", "mod", "download", "-json", module)
+	cmd := exec.CommandContext(context.Background(), "go", "mod", "download", "-json", module)
 	cmd.Dir = filepath.Join("tools", tool)
 	cmd.Env = slices.Concat(os.Environ(), []string{"GOFLAGS=-mod=readonly", "GOSUMDB=off"})
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("downloading %s: %w", module, err)
 	}
-	var found struct{ Dir string }
+	var found struct {
+		Dir string `json:"Dir"`
+	}
 	if err := json.Unmarshal(out, &found); err != nil {
 		return "", fmt.Errorf("finding %s: %w", module, err)
 	}

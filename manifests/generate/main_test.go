@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,7 +28,9 @@ func TestGenerated_IsWhatThePinnedModulesGive(t *testing.T) {
 		committed := filepath.Join("manifests", strings.TrimPrefix(path, out))
 		got, err := os.ReadFile(committed)
 		require.NoError(t, err)
-		assert.True(t, string(want) == string(got), "%s is stale: run make generate", committed)
+		if !bytes.Equal(want, got) {
+			t.Errorf("%s is stale: run make generate", committed)
+		}
 		return nil
 	}))
 	assert.Equal(t, 3, files)

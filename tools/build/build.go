@@ -200,7 +200,9 @@ func (b *build) patched(ctx context.Context) (modfilePath string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("downloading %s: %w", b.module, err)
 	}
-	var module struct{ Dir string }
+	var module struct {
+		Dir string `json:"Dir"`
+	}
 	if err := json.Unmarshal(out, &module); err != nil {
 		return "", fmt.Errorf("finding %s: %w", b.module, err)
 	}
@@ -257,7 +259,7 @@ func peakMiB(state *os.ProcessState) int64 {
 		return 0
 	}
 	if runtime.GOOS == "darwin" {
-		return int64(usage.Maxrss) >> 20 // bytes there, KiB on Linux
+		return usage.Maxrss >> 20 // bytes there, KiB on Linux
 	}
-	return int64(usage.Maxrss) >> 10
+	return usage.Maxrss >> 10
 }

@@ -28,18 +28,21 @@ Builds the pinned tools that are missing or stale; with no TOOL, all of them.
 
 `
 
-func main() {
+func main() { os.Exit(exitCode()) }
+
+func exitCode() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout)
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "interrupted: what was built is kept, the rest is built next time")
-		os.Exit(130)
-	case err != nil:
+		return 130
+	default:
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
 }
 

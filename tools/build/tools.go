@@ -41,35 +41,57 @@ const (
 // tools lists every tool, the ones that a rehearsal waits for first.
 func tools() []tool {
 	return []tool{
-		{name: "kwok", module: "sigs.k8s.io/kwok", binaries: same("kwok", "kwokctl"), main: "tool",
-			ldflags: "-X sigs.k8s.io/kwok/pkg/consts.Version={version}"},
+		{
+			name: "kwok", module: "sigs.k8s.io/kwok", binaries: same("kwok", "kwokctl"), main: "tool",
+			ldflags: "-X sigs.k8s.io/kwok/pkg/consts.Version={version}",
+		},
 		{name: "etcd", module: "go.etcd.io/etcd/server/v3", binaries: same("etcd"), main: "."},
-		{name: "kubernetes", module: "k8s.io/kubernetes", main: "tool", ldflags: kubernetesVersion,
-			binaries: same("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")},
-		{name: "pulumi", module: "github.com/pulumi/pulumi/pkg/v3", binaries: same("pulumi"), main: "tool", ldflags: pulumiVersion,
-			installed: &installed{command: []string{"pulumi", "version"}, from: "v3.250.0", below: "v4.0.0", beside: "pulumi-language-go"}},
-		{name: "pulumi-language-go", module: "github.com/pulumi/pulumi/sdk/v3", binaries: same("pulumi-language-go"), main: "tool",
+		{
+			name: "kubernetes", module: "k8s.io/kubernetes", main: "tool", ldflags: kubernetesVersion,
+			binaries: same("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"),
+		},
+		{
+			name: "pulumi", module: "github.com/pulumi/pulumi/pkg/v3", binaries: same("pulumi"), main: "tool", ldflags: pulumiVersion,
+			installed: &installed{command: []string{"pulumi", "version"}, from: "v3.250.0", below: "v4.0.0", beside: "pulumi-language-go"},
+		},
+		{
+			name: "pulumi-language-go", module: "github.com/pulumi/pulumi/sdk/v3", binaries: same("pulumi-language-go"), main: "tool",
 			ldflags:   pulumiVersion,
-			installed: &installed{command: []string{"pulumi", "version"}, from: "v3.250.0", below: "v4.0.0", beside: "pulumi-language-go"}},
-		{name: "pulumi-kubernetes", module: "github.com/pulumi/pulumi-kubernetes/provider/v4", release: "v4.25.0", main: "tool",
+			installed: &installed{command: []string{"pulumi", "version"}, from: "v3.250.0", below: "v4.0.0", beside: "pulumi-language-go"},
+		},
+		{
+			name: "pulumi-kubernetes", module: "github.com/pulumi/pulumi-kubernetes/provider/v4", release: "v4.25.0", main: "tool",
 			binaries: same("pulumi-resource-kubernetes"), patch: pluginSchema,
-			ldflags: "-X github.com/pulumi/pulumi-kubernetes/provider/v4/pkg/version.Version={version}"},
+			ldflags: "-X github.com/pulumi/pulumi-kubernetes/provider/v4/pkg/version.Version={version}",
+		},
 		{name: "flux", module: "github.com/fluxcd/source-controller", main: "tool", binaries: same(
 			"source-controller", "kustomize-controller", "helm-controller",
 			"notification-controller", "image-reflector-controller", "image-automation-controller")},
-		{name: "sealed-secrets", module: "github.com/bitnami/sealed-secrets", main: "tool", ldflags: "-X main.VERSION={plain}",
-			binaries: map[string]string{"controller": "sealed-secrets-controller", "kubeseal": "kubeseal"}, patch: kubeconfigToo},
-		{name: "gotestsum", module: "gotest.tools/gotestsum", binaries: same("gotestsum"), main: "tool",
-			ldflags: "-X gotest.tools/gotestsum/cmd.version={plain}"},
+		{
+			name: "sealed-secrets", module: "github.com/bitnami/sealed-secrets", main: "tool", ldflags: "-X main.VERSION={plain}",
+			binaries: map[string]string{"controller": "sealed-secrets-controller", "kubeseal": "kubeseal"}, patch: kubeconfigToo,
+		},
+		{
+			name: "gotestsum", module: "gotest.tools/gotestsum", binaries: same("gotestsum"), main: "tool",
+			ldflags: "-X gotest.tools/gotestsum/cmd.version={plain}",
+		},
 		{name: "gofumpt", module: "mvdan.cc/gofumpt", binaries: same("gofumpt"), main: "tool", ldflags: "-X main.version={version}"},
-		{name: "golangci-lint", module: "github.com/golangci/golangci-lint/v2", binaries: same("golangci-lint"), main: "tool",
-			ldflags: "-X main.version={plain}"},
+		{
+			name: "golangci-lint", module: "github.com/golangci/golangci-lint/v2", binaries: same("golangci-lint"), main: "tool",
+			ldflags: "-X main.version={plain}",
+		},
 		{name: "govulncheck", module: "golang.org/x/vuln", binaries: same("govulncheck"), main: "tool"},
-		{name: "kustomize", module: "sigs.k8s.io/kustomize/kustomize/v5", binaries: same("kustomize"), main: "tool",
-			ldflags: "-X sigs.k8s.io/kustomize/api/provenance.version={version}"},
-		{name: "kubeconform", module: "github.com/yannh/kubeconform", binaries: same("kubeconform"), main: "tool",
-			ldflags: "-X main.version={version}"},
-		{name: "flux-cli", module: "github.com/fluxcd/flux2/v2", binaries: same("flux"), main: "tool", patch: noManifests,
-			ldflags: "-X main.VERSION={plain}"},
+		{
+			name: "kustomize", module: "sigs.k8s.io/kustomize/kustomize/v5", binaries: same("kustomize"), main: "tool",
+			ldflags: "-X sigs.k8s.io/kustomize/api/provenance.version={version}",
+		},
+		{
+			name: "kubeconform", module: "github.com/yannh/kubeconform", binaries: same("kubeconform"), main: "tool",
+			ldflags: "-X main.version={version}",
+		},
+		{
+			name: "flux-cli", module: "github.com/fluxcd/flux2/v2", binaries: same("flux"), main: "tool", patch: noManifests,
+			ldflags: "-X main.VERSION={plain}",
+		},
 	}
 }
