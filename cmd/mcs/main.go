@@ -1,0 +1,86 @@
+// Command mcs is the helper of manager-cluster-state: what is not `pulumi` itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nullify005/manager-cluster-state/rehearsal"
+)
+
+// The exit codes of mcs.
+const (
+	exitFailure     = 1
+	exitInterrupted = 130 // as a shell reports Ctrl-C
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	// Buffered for both: the first Ctrl-C stops in good order, the second at once.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	app := &application{stdout: os.Stdout, log: newLogger(os.Stderr)}
+	go func() {
+		<-signals
+		app.log.Info("stopping in good order; Ctrl-C again stops at once")
+		cancel()
+		<-signals
+		app.kill()
+		os.Exit(exitInterrupted)
+	}()
+
+	command := app.command()
+	command.SetArgs(args)
+	err := command.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errSilent):
+		return exitFailure
+	case errors.Is(err, rehearsal.ErrInterrupted) || ctx.Err() != nil:
+		app.log.Info("interrupted: run the same command again to go on")
+		return exitInterrupted
+	default:
+		fmt.Fprintln(os.Stderr, "mcs: "+err.Error())
+		return exitFailure
+	}
+}
+
+// errSilent ends a command whose output has said it all.
+var errSilent = errors.New("failed")
+
+// newLogger writes progress for people: no time, and the level only where it matters.
+func newLogger(out *os.File) *slog.Logger {
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{
+		ReplaceAttr: func(groups []string, attr slog.Attr) slog.Attr {
+			if len(groups) == 0 && (attr.Key == slog.TimeKey || attr.Key == slog.LevelKey && attr.Value.Any() == slog.LevelInfo) {
+				return slog.Attr{}
+			}
+			return attr
+		},
+	}))
+}
+
+func (a *application) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mcs",
+		Short:         "Helper of manager-cluster-state",
+		Long:          "mcs does what is not `pulumi` itself for the cluster of this repository.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(a.rehearseCommand())
+	return root
+}

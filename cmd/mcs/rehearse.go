@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nullify005/manager-cluster-state/rehearsal"
+)
+
+// application is what the commands share.
+type application struct {
+	stdout io.Writer
+	log    *slog.Logger
+
+	stack, project, folder, tools string
+	active                        atomic.Pointer[rehearsal.Rehearsal]
+}
+
+func (a *application) kill() {
+	if r := a.active.Load(); r != nil {
+		r.Kill()
+	}
+}
+
+func (a *application) rehearsal() (*rehearsal.Rehearsal, error) {
+	r, err := rehearsal.New(rehearsal.Options{
+		Project: a.project, Stack: a.stack, Folder: a.folder, Tools: a.tools,
+		Out: a.stdout, Color: wantsColor(a.stdout), Log: a.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.active.Store(r)
+	return r, nil
+}
+
+func wantsColor(out io.Writer) bool {
+	file, isFile := out.(*os.File)
+	if !isFile || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func (a *application) rehearseCommand() *cobra.Command {
+	group := &cobra.Command{
+		Use:   "rehearse",
+		Short: "Run a stack against a simulated cluster on this machine",
+		Long: `rehearse runs a stack where only what is physical is replaced: the real Kubernetes
+control plane as plain processes, simulated nodes of the sizes that the stack names, the
+real ` + "`pulumi up`" + ` of the stack file, and the real controllers of Flux and sealed-secrets.
+Kubelets are simulated, so no image is pulled. No Docker and no root are needed.`,
+		Example: `  mcs rehearse up                      # the development stack
+  mcs rehearse up --stack production
+  mcs rehearse status --stack production
+  mcs rehearse down --stack production`,
+	}
+	flags := group.PersistentFlags()
+	flags.StringVarP(&a.stack, "stack", "s", "development", "stack to rehearse: Pulumi.<stack>.yaml")
+	flags.StringVar(&a.project, "project", ".", "folder of Pulumi.yaml")
+	flags.StringVar(&a.folder, "dir", "", "folder of the rehearsal (default .rehearsal/<stack> in the project)")
+	flags.StringVar(&a.tools, "tools", "", "folder of the programs (default .tools/bin in the project)")
+	group.AddCommand(a.upCommand(), a.statusCommand(), a.downCommand())
+	return group
+}
+
+func (a *application) upCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "up",
+		Short: "Bring a stack up, from nothing or from whatever is there",
+		Long: `up starts the control plane if it does not run, simulates the nodes of the stack file, runs
+pulumi up, and starts the controllers. It ends with the readiness of each workload, and why
+one is not ready. Run it again after a change, a crash or a Ctrl-C.`,
+		Example: `  mcs rehearse up
+  mcs rehearse up --stack production
+  eval "$(mcs rehearse up | tail -1)" && kubectl get pods -A`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := a.rehearsal()
+			if err != nil {
+				return err
+			}
+			return r.Up(cmd.Context(), rehearsal.UpOptions{})
+		},
+	}
+}
+
+func (a *application) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show each workload's readiness, and the processes of the rehearsal",
+		Long:  "status changes nothing. It exits with 1 when something is not ready, or nothing is up.",
+		Example: `  mcs rehearse status
+  mcs rehearse status --stack production`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := a.rehearsal()
+			if err != nil {
+				return err
+			}
+			return a.status(cmd.Context(), r)
+		},
+	}
+}
+
+func (a *application) status(ctx context.Context, r *rehearsal.Rehearsal) error {
+	report, err := r.Status(ctx)
+	if errors.Is(err, rehearsal.ErrNothing) {
+		return fmt.Errorf("%w: start it with mcs rehearse up --stack %s", err, a.stack)
+	}
+	if err != nil {
+		return err
+	}
+	for _, process := range report.Processes {
+		a.log.Info("runs", "program", process.Name(), "process", process.PID)
+	}
+	if err := report.Render(a.stdout); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return errSilent
+	}
+	return nil
+}
+
+func (a *application) downCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Stop the rehearsal and remove what it left",
+		Long: `down stops every process of the rehearsal and removes its folder, from any half state. A
+process is known by the path that it was started by, so no other is hit.`,
+		Example: `  mcs rehearse down
+  mcs rehearse down --stack production`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := a.rehearsal()
+			if err != nil {
+				return err
+			}
+			stopped, err := r.Down(cmd.Context())
+			if errors.Is(err, rehearsal.ErrNothing) {
+				fmt.Fprintln(a.stdout, "nothing to stop")
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			for _, process := range stopped {
+				fmt.Fprintln(a.stdout, "stopped", process)
+			}
+			fmt.Fprintln(a.stdout, "removed", r.Folder())
+			return nil
+		},
+	}
+}

@@ -1,0 +1,295 @@
+package rehearsal_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nullify005/manager-cluster-state/rehearsal"
+	"github.com/nullify005/manager-cluster-state/workloads"
+)
+
+const projectFolder = ".."
+
+// TestRehearsal runs both stacks through their whole life, on the real engine.
+func TestRehearsal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a control plane and pulumi for minutes; leave out -short")
+	}
+	t.Run("development", developmentsLife)
+	t.Run("production", productionsLife)
+}
+
+// stage is one rehearsal of a stack, in a folder of its own.
+type stage struct {
+	*rehearsal.Rehearsal
+	t *testing.T
+}
+
+func newStage(t *testing.T, stack string) *stage {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), stack)
+	r, err := rehearsal.New(rehearsal.Options{
+		Project: projectFolder, Stack: stack, Folder: folder,
+		Out: t.Output(), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	require.NoError(t, err)
+	if err := r.CheckTools(); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		if _, err := r.Down(ctx); err != nil && !errors.Is(err, rehearsal.ErrNothing) {
+			t.Errorf("clearing up: %v", err)
+		}
+	})
+	return &stage{Rehearsal: r, t: t}
+}
+
+// step runs a part of a life whose later parts make no sense without it.
+func (s *stage) step(name string, do func(t *testing.T)) {
+	s.t.Helper()
+	start := time.Now()
+	if !s.t.Run(name, do) {
+		s.t.FailNow()
+	}
+	s.t.Logf("%s took %s", name, time.Since(start).Round(100*time.Millisecond))
+}
+
+func developmentsLife(t *testing.T) {
+	s := newStage(t, "development")
+	var before []string
+	s.step("an empty cluster", func(t *testing.T) {
+		require.NoError(t, s.StartCluster(t.Context()))
+		var err error
+		before, err = s.Objects(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, before)
+	})
+	s.step("up makes every workload ready", func(t *testing.T) {
+		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+		s.assertReady(t)
+	})
+	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
+	s.step("up again changes nothing", func(t *testing.T) {
+		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
+	})
+	var changes []rehearsal.Change
+	s.step("one changed value changes one field of one object", func(t *testing.T) {
+		s.Set("hvac.interval", "7m")
+		var err error
+		changes, err = s.Preview(t.Context())
+		require.NoError(t, err)
+		require.Len(t, changes, 1, "got %v", changes)
+		assert.Equal(t, "update", changes[0].Op)
+		assert.Contains(t, changes[0].Name(), "Deployment")
+		assert.Len(t, changes[0].Paths, 1, "got %v", changes[0])
+	})
+	s.step("a preview needs no cluster", func(t *testing.T) {
+		require.NoError(t, s.StopCluster(t.Context()))
+		s.assertNoProcesses(t)
+		without, err := s.Preview(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, changes, without)
+	})
+	s.step("a stopped cluster goes on where it was", func(t *testing.T) {
+		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
+	})
+	s.step("destroy leaves the cluster as it was", func(t *testing.T) {
+		require.NoError(t, s.Destroy(t.Context()))
+		s.assertObjects(t, before)
+	})
+	s.step("down leaves nothing", s.assertDown)
+}
+
+// productionsLife is one of accidents.
+func productionsLife(t *testing.T) {
+	s := newStage(t, "production")
+	s.step("a crash in the middle of up", func(t *testing.T) {
+		ended := s.upUntilHalfway(t, t.Context())
+		s.Kill()
+		require.Error(t, <-ended)
+		report, err := s.Status(t.Context())
+		require.NoError(t, err)
+		assert.False(t, report.OK(), "half a stack is not ready, whatever of it is")
+	})
+	s.step("Ctrl-C in the middle of up", func(t *testing.T) {
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		ended := s.upUntilHalfway(t, ctx)
+		interrupt()
+		require.ErrorIs(t, <-ended, rehearsal.ErrInterrupted)
+		s.assertNothingRunsOf(t, "pulumi")
+	})
+	s.step("up goes on after both", func(t *testing.T) {
+		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+		s.assertReady(t)
+		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
+	})
+	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
+	s.step("down leaves nothing", s.assertDown)
+}
+
+// upUntilHalfway runs up until it has made a Deployment, and leaves it running.
+func (s *stage) upUntilHalfway(t *testing.T, ctx context.Context) <-chan error {
+	t.Helper()
+	before := s.deployments(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Up(ctx, rehearsal.UpOptions{}) }()
+	require.Eventually(t, func() bool {
+		return len(ended) > 0 || len(without(s.deployments(ctx), before)) > 0
+	}, 3*time.Minute, 50*time.Millisecond)
+	require.Empty(t, ended, "up ended before it could be interrupted")
+	return ended
+}
+
+// deployments lists the UIDs of all Deployments; none while there is no cluster to ask.
+func (s *stage) deployments(ctx context.Context) []string {
+	c, err := s.Client()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var list appsv1.DeploymentList
+	if err := c.List(ctx, &list); err != nil {
+		return nil
+	}
+	var found []string
+	for _, deployment := range list.Items {
+		found = append(found, string(deployment.UID))
+	}
+	return found
+}
+
+func (s *stage) assertReady(t *testing.T) {
+	t.Helper()
+	report, err := s.Status(t.Context())
+	require.NoError(t, err)
+	var text strings.Builder
+	require.NoError(t, report.Render(&text))
+	assert.True(t, report.OK(), text.String())
+
+	var names []string
+	for _, workload := range s.catalog(t) {
+		names = append(names, workload.Name)
+	}
+	var reported []string
+	for _, workload := range report.Workloads {
+		reported = append(reported, workload.Name)
+	}
+	assert.ElementsMatch(t, names, reported)
+	assert.Contains(t, text.String(), "export KUBECONFIG="+s.Kubeconfig())
+}
+
+func (s *stage) catalog(t *testing.T) []workloads.Workload {
+	t.Helper()
+	cfg, err := s.Rehearsed()
+	require.NoError(t, err)
+	images, err := workloads.LoadImages(filepath.Join(projectFolder, cfg.Images))
+	require.NoError(t, err)
+	catalog, err := workloads.Catalog(cfg, images)
+	require.NoError(t, err)
+	require.NotEmpty(t, catalog)
+	return catalog
+}
+
+// assertStrictlyValid has the API server check each object of the stack, refusing fields
+// that it doesn't know. Nothing is stored.
+func (s *stage) assertStrictlyValid(t *testing.T) {
+	c, err := s.Client()
+	require.NoError(t, err)
+	for _, workload := range s.catalog(t) {
+		for _, object := range workload.Objects {
+			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+			require.NoError(t, err)
+			// What Go's types write though nobody set it, and a server does not take.
+			unstructured.RemoveNestedField(content, "metadata", "creationTimestamp")
+			unstructured.RemoveNestedField(content, "status")
+			data, err := json.Marshal(content)
+			require.NoError(t, err)
+			u := &unstructured.Unstructured{Object: content}
+			err = c.Patch(t.Context(), u.DeepCopy(), client.RawPatch(types.ApplyPatchType, data),
+				client.DryRunAll, client.ForceOwnership, client.FieldOwner("rehearsal-test"), client.FieldValidation("Strict"))
+			assert.NoError(t, err, "%s: %s %s/%s", workload.Name, u.GetKind(), u.GetNamespace(), u.GetName())
+		}
+	}
+}
+
+// assertObjects waits for what Kubernetes clears away by itself after a deletion.
+func (s *stage) assertObjects(t *testing.T, want []string) {
+	t.Helper()
+	var more, fewer []string
+	assert.Eventually(t, func() bool {
+		now, err := s.Objects(t.Context())
+		if err != nil {
+			more = []string{err.Error()}
+			return false
+		}
+		more, fewer = without(slices.DeleteFunc(now, isControllersOwnKey), want), without(want, now)
+		return len(more)+len(fewer) == 0
+	}, time.Minute, 500*time.Millisecond)
+	assert.Empty(t, more, "left behind")
+	assert.Empty(t, fewer, "gone, though not of the stack")
+}
+
+// isControllersOwnKey knows the one thing that a controller leaves: given no sealing key by
+// the stack, the sealed-secrets controller makes one, of which Pulumi knows nothing.
+func isControllersOwnKey(object string) bool {
+	return strings.HasPrefix(object, "secrets kube-system/sealed-secrets-key")
+}
+
+func without(all, some []string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(one string) bool { return slices.Contains(some, one) })
+}
+
+func (s *stage) assertNoProcesses(t *testing.T) {
+	t.Helper()
+	running, err := s.Running(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, running)
+}
+
+func (s *stage) assertNothingRunsOf(t *testing.T, prefix string) {
+	t.Helper()
+	var left []string
+	assert.Eventually(t, func() bool {
+		running, err := s.Running(t.Context())
+		left = nil
+		for _, process := range running {
+			if strings.HasPrefix(process.Name(), prefix) {
+				left = append(left, fmt.Sprint(process))
+			}
+		}
+		return err == nil && len(left) == 0
+	}, 20*time.Second, 200*time.Millisecond, "%v", left)
+}
+
+func (s *stage) assertDown(t *testing.T) {
+	stopped, err := s.Down(t.Context())
+	require.NoError(t, err)
+	assert.NotEmpty(t, stopped)
+	s.assertNoProcesses(t)
+	_, err = os.Stat(s.Folder())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = s.Down(t.Context())
+	require.ErrorIs(t, err, rehearsal.ErrNothing)
+}

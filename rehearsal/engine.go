@@ -1,0 +1,270 @@
+package rehearsal
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ErrInterrupted is what a run that was stopped by its context ends with.
+var ErrInterrupted = errors.New("interrupted")
+
+// engineGrace is how long an interrupted engine may take to finish what it has begun; it
+// waits for no object to become ready then.
+const engineGrace = 60 * time.Second
+
+// engine runs Pulumi in the project, with everything else in the rehearsal's folder.
+type engine struct {
+	rehearsal *Rehearsal
+
+	mutex   sync.Mutex
+	running *exec.Cmd
+}
+
+func (e *engine) environment() []string {
+	r := e.rehearsal
+	return append(r.environment("PULUMI_", "KUBECONFIG="),
+		"PULUMI_HOME="+r.folder.pulumiHome(),
+		"PULUMI_BACKEND_URL=file://"+r.folder.state(),
+		"PULUMI_CONFIG_PASSPHRASE_FILE="+r.folder.passphrase(),
+		"PULUMI_SKIP_UPDATE_CHECK=true",
+		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true",
+		// The state of a rehearsal is not worth a copy at every step.
+		"PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS=true",
+	)
+}
+
+// run runs one pulumi command. Cancelling the context interrupts it once, as Ctrl-C does: it
+// then finishes what it has begun and keeps its state whole.
+func (e *engine) run(ctx context.Context, stdout, stderr io.Writer, args ...string) error {
+	cmd := exec.CommandContext(ctx, e.rehearsal.tool("pulumi"), append(args, "--non-interactive")...)
+	cmd.Dir, cmd.Env = e.rehearsal.root, e.environment()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	// A group of its own: the terminal's Ctrl-C reaches us alone, and we pass it on.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = engineGrace
+
+	e.mutex.Lock()
+	err := cmd.Start()
+	if err == nil {
+		e.running = cmd
+	}
+	e.mutex.Unlock()
+	if err == nil {
+		err = cmd.Wait()
+	}
+	e.mutex.Lock()
+	e.running = nil
+	e.mutex.Unlock()
+	if ctx.Err() != nil {
+		return fmt.Errorf("pulumi %s: %w", args[0], ErrInterrupted)
+	}
+	if err != nil {
+		return fmt.Errorf("pulumi %s: %w", args[0], err)
+	}
+	return nil
+}
+
+// kill ends the running pulumi and what it started, at once. Its plugins end by themselves
+// too, but not before they notice.
+func (e *engine) kill() {
+	e.mutex.Lock()
+	running := e.running
+	e.mutex.Unlock()
+	if running == nil {
+		return
+	}
+	_ = syscall.Kill(-running.Process.Pid, syscall.SIGKILL)
+	left, err := e.processes(context.Background())
+	if err != nil {
+		return
+	}
+	for _, p := range left {
+		_ = syscall.Kill(p.PID, syscall.SIGKILL)
+	}
+}
+
+// processes lists what runs of the engine: pulumi first, then its plugins and the program.
+func (e *engine) processes(ctx context.Context) ([]Process, error) {
+	folder := e.rehearsal.folder
+	running, err := processesOf(ctx, string(folder))
+	if err != nil {
+		return nil, err
+	}
+	running = slices.DeleteFunc(running, func(p Process) bool {
+		return !strings.HasPrefix(p.Name(), "pulumi") && !strings.HasPrefix(p.Command, folder.temp()+string(filepath.Separator))
+	})
+	slices.SortStableFunc(running, func(a, b Process) int { return cmp.Compare(a.Name(), b.Name()) })
+	return running, nil
+}
+
+// output runs a pulumi command for what it prints.
+func (e *engine) output(ctx context.Context, args ...string) ([]byte, error) {
+	var stdout, stderr bytes.Buffer
+	if err := e.run(ctx, &stdout, &stderr, args...); err != nil {
+		return stdout.Bytes(), fmt.Errorf("%w\n%s", err, lastLines(append(stderr.Bytes(), stdout.Bytes()...), 20))
+	}
+	return stdout.Bytes(), nil
+}
+
+// quietly runs a pulumi command whose output only matters when it fails.
+func (e *engine) quietly(ctx context.Context, args ...string) error {
+	_, err := e.output(ctx, args...)
+	return err
+}
+
+// prepare leaves a stack behind that an operation can run on: it exists, its config file has
+// its placeholders, and nothing of an earlier run holds it.
+func (e *engine) prepare(ctx context.Context) error {
+	r := e.rehearsal
+	if err := e.stopLeftovers(ctx); err != nil {
+		return err
+	}
+	complete, err := r.writeStackFile()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(e.checkpoint()); errors.Is(err, fs.ErrNotExist) {
+		if err := e.initStack(ctx); err != nil {
+			return err
+		}
+	}
+	if !complete {
+		if err := e.setPlaceholders(ctx); err != nil {
+			return err
+		}
+	}
+	return e.unlock(ctx)
+}
+
+// checkpoint is where the file backend keeps the stack's state. It is read, never written.
+func (e *engine) checkpoint() string {
+	return e.rehearsal.folder.join("state", ".pulumi", "stacks", e.rehearsal.project, e.rehearsal.stack+".json")
+}
+
+// initStack makes the stack. It runs in the rehearsal's folder, with a Pulumi.yaml there:
+// `stack init` knows no --config-file, and would write its salt into the real stack file.
+func (e *engine) initStack(ctx context.Context) error {
+	r := e.rehearsal
+	project := fmt.Sprintf("name: %s\nruntime: go\n", r.project)
+	if err := writePrivate(r.folder.join("Pulumi.yaml"), []byte(project)); err != nil {
+		return fmt.Errorf("writing the rehearsal's Pulumi.yaml: %w", err)
+	}
+	if err := e.quietly(ctx, "stack", "init", r.stack, "--cwd", string(r.folder), "--no-select"); err != nil {
+		return fmt.Errorf("making the stack: %w", err)
+	}
+	return nil
+}
+
+func (e *engine) setPlaceholders(ctx context.Context) error {
+	r := e.rehearsal
+	values := placeholders()
+	args := []string{"config", "set-all", "--stack", r.stack, "--cwd", string(r.folder), "--path"}
+	for _, path := range slices.Sorted(maps.Keys(values)) {
+		if _, overridden := r.overrides[path]; !overridden {
+			args = append(args, "--secret", r.project+":"+path+"="+values[path])
+		}
+	}
+	if err := e.quietly(ctx, args...); err != nil {
+		return fmt.Errorf("setting the placeholders of secrets: %w", err)
+	}
+	if err := writePrivate(r.folder.join("placeholders"), []byte(placeholdersDigest())); err != nil {
+		return fmt.Errorf("recording the placeholders of secrets: %w", err)
+	}
+	return nil
+}
+
+func (e *engine) stackArgs(args ...string) []string {
+	r := e.rehearsal
+	return append(args, "--stack", r.stack, "--config-file", r.folder.config(r.stack))
+}
+
+// up runs the update, its output passed on and kept in a log.
+func (e *engine) up(ctx context.Context, expectNoChanges bool) error {
+	args := e.stackArgs("up", "--yes", "--skip-preview")
+	if expectNoChanges {
+		args = append(args, "--expect-no-changes")
+	}
+	return e.streamed(ctx, "pulumi-up", args...)
+}
+
+func (e *engine) destroy(ctx context.Context) error {
+	return e.streamed(ctx, "pulumi-destroy", e.stackArgs("destroy", "--yes", "--skip-preview")...)
+}
+
+func (e *engine) streamed(ctx context.Context, name string, args ...string) error {
+	if err := os.Remove(e.rehearsal.folder.complete()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("recording that %s begins: %w", name, err)
+	}
+	log, err := os.OpenFile(e.rehearsal.folder.log(name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the log of %s: %w", name, err)
+	}
+	defer log.Close()
+	out := io.MultiWriter(e.rehearsal.out, log)
+	return e.run(ctx, out, out, append(args, "--suppress-progress", "--color", e.rehearsal.color)...)
+}
+
+// Change is what an update would do to one resource.
+type Change struct {
+	Op    string   // create, update, replace, delete, ...
+	URN   string   // of the resource
+	Paths []string // of the fields that differ, sorted
+}
+
+// Name is the resource's type and name, for people.
+func (c Change) Name() string {
+	parts := strings.Split(c.URN, "::")
+	if len(parts) < 4 {
+		return c.URN
+	}
+	types := strings.Split(parts[2], "$")
+	return types[len(types)-1] + " " + parts[3]
+}
+
+func (c Change) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", c.Op, c.Name(), strings.Join(c.Paths, ", ")))
+}
+
+func (e *engine) preview(ctx context.Context) ([]Change, error) {
+	out, err := e.output(ctx, e.stackArgs("preview", "--diff", "--json")...)
+	if err != nil {
+		return nil, err
+	}
+	return parsePreview(out)
+}
+
+func parsePreview(out []byte) ([]Change, error) {
+	var preview struct {
+		Steps []struct {
+			Op           string         `json:"op"`
+			URN          string         `json:"urn"`
+			DetailedDiff map[string]any `json:"detailedDiff"`
+		} `json:"steps"`
+	}
+	if err := json.Unmarshal(out, &preview); err != nil {
+		return nil, fmt.Errorf("parsing the preview: %w", err)
+	}
+	var changes []Change
+	for _, step := range preview.Steps {
+		if step.Op != "same" {
+			changes = append(changes, Change{Op: step.Op, URN: step.URN, Paths: slices.Sorted(maps.Keys(step.DetailedDiff))})
+		}
+	}
+	return changes, nil
+}

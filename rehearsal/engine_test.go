@@ -1,0 +1,63 @@
+package rehearsal
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParsePreview_KeepsWhatChanges(t *testing.T) {
+	changes, err := parsePreview([]byte(`{"steps": [
+		{"op": "same", "urn": "urn:pulumi:s::p::pulumi:pulumi:Stack::p-s"},
+		{"op": "update", "urn": "urn:pulumi:s::p::x:y:Direct$kubernetes:apps/v1:Deployment::app/app",
+		 "detailedDiff": {"spec.replicas": {"kind": "update"}, "metadata.labels": {"kind": "add"}}},
+		{"op": "create", "urn": "urn:pulumi:s::p::kubernetes:core/v1:Namespace::n"}
+	]}`))
+	require.NoError(t, err)
+	require.Len(t, changes, 2)
+	assert.Equal(t, []string{"metadata.labels", "spec.replicas"}, changes[0].Paths)
+	assert.Equal(t, "update kubernetes:apps/v1:Deployment app/app metadata.labels, spec.replicas", changes[0].String())
+	assert.Equal(t, "create kubernetes:core/v1:Namespace n", changes[1].String())
+}
+
+func TestParseState_FindsWorkloadsAndWhatTheyRun(t *testing.T) {
+	const component = "urn:pulumi:s::p::manager-cluster-state:delivery:Direct::app"
+	state, err := parseState([]byte(`{"deployment": {"resources": [
+		{"urn": "urn:stack", "type": "pulumi:pulumi:Stack", "outputs": {"urls": ["http://a.local", {"4dabf18193072939515e22adb298388d": "x"}]}},
+		{"urn": "` + component + `", "type": "manager-cluster-state:delivery:Direct", "parent": "urn:stack"},
+		{"urn": "ns", "type": "kubernetes:core/v1:Namespace", "id": "n", "parent": "` + component + `", "created": "2026-01-01T00:00:05Z"},
+		{"urn": "crd", "type": "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition", "id": "c", "parent": "` + component + `", "created": "2026-01-01T00:00:04Z"},
+		{"urn": "d", "type": "kubernetes:apps/v1:Deployment", "id": "n/app", "parent": "` + component + `", "created": "2026-01-01T00:00:09Z"},
+		{"urn": "old", "type": "kubernetes:apps/v1:Deployment", "id": "n/old", "parent": "` + component + `", "delete": true},
+		{"urn": "other", "type": "kubernetes:apps/v1:Deployment", "id": "n/other", "parent": "urn:stack"}
+	]}}`))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"http://a.local"}, state.urls, "a secret is left out")
+	assert.Equal(t, []workload{{
+		name: "app", created: time.Date(2026, 1, 1, 0, 0, 4, 0, time.UTC),
+		objects: []objectID{{"Deployment", "n", "app"}},
+	}}, state.workloads)
+}
+
+func TestParseState_OfAnEmptyStackIsEmpty(t *testing.T) {
+	state, err := parseState([]byte(`{"version": 3, "deployment": {"manifest": {}}}`))
+	require.NoError(t, err)
+	assert.Empty(t, state.workloads)
+}
+
+func TestParsePending_NamesTheObjectOfACreation(t *testing.T) {
+	pending, err := parsePending([]byte(`{"checkpoint": {"latest": {"pending_operations": [{"type": "creating", "resource": {
+		"type": "kubernetes:apps/v1:Deployment",
+		"inputs": {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "n"}}}}]}}}`))
+	require.NoError(t, err)
+	require.Len(t, pending, 1)
+	assert.Equal(t, "creating", pending[0].kind)
+	assert.Equal(t, "n", pending[0].object.GetNamespace())
+	assert.Equal(t, "a", pending[0].object.GetName())
+
+	pending, err = parsePending([]byte(`{"checkpoint": {"latest": {}}}`))
+	require.NoError(t, err)
+	assert.Empty(t, pending)
+}

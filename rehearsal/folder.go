@@ -1,0 +1,180 @@
+package rehearsal
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// folder is where one rehearsal keeps everything it has.
+type folder string
+
+func (f folder) join(parts ...string) string {
+	return filepath.Join(append([]string{string(f)}, parts...)...)
+}
+
+func (f folder) bin(name string) string  { return f.join("bin", name) }
+func (f folder) log(name string) string  { return f.join("logs", name+".log") }
+func (f folder) lockFile() string        { return f.join("lock") }
+func (f folder) kubeconfig() string      { return f.join("kubeconfig") }
+func (f folder) kwok() string            { return f.join("kwok") }
+func (f folder) clusterID() string       { return f.join("cluster-id") }
+func (f folder) state() string           { return f.join("state") }
+func (f folder) pulumiHome() string      { return f.join("pulumi-home") }
+func (f folder) passphrase() string      { return f.join("passphrase") }
+func (f folder) temp() string            { return f.join("tmp") }
+func (f folder) controllers() string     { return f.join("controllers") }
+func (f folder) complete() string        { return f.join("complete") }
+func (f folder) config(st string) string { return f.join("Pulumi." + st + ".yaml") }
+
+func (f folder) exists() bool {
+	_, err := os.Stat(string(f))
+	return err == nil
+}
+
+// create makes the folder and what is in every one of them.
+func (f folder) create() error {
+	for _, dir := range []string{"", "bin", "logs", "kwok", "state", "pulumi-home", "tmp", "controllers"} {
+		if err := os.MkdirAll(f.join(dir), 0o700); err != nil {
+			return fmt.Errorf("making the rehearsal's folder: %w", err)
+		}
+	}
+	if _, err := os.Stat(f.passphrase()); errors.Is(err, fs.ErrNotExist) {
+		if err := writePrivate(f.passphrase(), []byte(rand.Text())); err != nil {
+			return fmt.Errorf("writing the passphrase of the rehearsal's secrets: %w", err)
+		}
+	}
+	return nil
+}
+
+// BusyError says that another run works in the same folder.
+type BusyError struct {
+	Folder string
+	PID    int
+}
+
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("another mcs rehearse (process %d) works in %s: wait for it, or stop it with Ctrl-C", e.PID, e.Folder)
+}
+
+// lock makes this process the only one that changes the folder. The kernel frees the lock
+// when the process ends, however it ends.
+func (f folder) lock(ctx context.Context) (unlock func(), err error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(string(f), 0o700); err != nil {
+			return nil, fmt.Errorf("making the rehearsal's folder: %w", err)
+		}
+		file, err := os.OpenFile(f.lockFile(), os.O_CREATE|os.O_RDWR, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed by a `down` just now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("opening the rehearsal's lock: %w", err)
+		}
+		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			holder, _ := os.ReadFile(f.lockFile())
+			file.Close()
+			pid, _ := strconv.Atoi(strings.TrimSpace(string(holder)))
+			return nil, &BusyError{Folder: string(f), PID: pid}
+		}
+		// A `down` may have removed the folder between our open and our lock: then the file
+		// that we hold is not the one that others will see.
+		if !sameFile(file, f.lockFile()) {
+			file.Close()
+			continue
+		}
+		if err := errors.Join(file.Truncate(0), writeAt(file, strconv.Itoa(os.Getpid()))); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("writing the rehearsal's lock: %w", err)
+		}
+		return func() { file.Close() }, nil
+	}
+}
+
+func writeAt(file *os.File, text string) error {
+	_, err := file.WriteAt([]byte(text), 0)
+	return err
+}
+
+func sameFile(file *os.File, path string) bool {
+	held, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	seen, err := os.Stat(path)
+	return err == nil && os.SameFile(held, seen)
+}
+
+// remove deletes the folder, the lock last, so that nobody enters while it goes.
+func (f folder) remove() error {
+	entries, err := os.ReadDir(string(f))
+	if err != nil {
+		return fmt.Errorf("reading the rehearsal's folder: %w", err)
+	}
+	for _, entry := range entries {
+		if path := f.join(entry.Name()); path != f.lockFile() {
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("removing the rehearsal's folder: %w", err)
+			}
+		}
+	}
+	if err := os.RemoveAll(string(f)); err != nil {
+		return fmt.Errorf("removing the rehearsal's folder: %w", err)
+	}
+	// .rehearsal itself goes with its last stack; it stays, silently, while it holds another.
+	_ = os.Remove(filepath.Dir(string(f)))
+	return nil
+}
+
+// writePrivate replaces a file as a whole, readable by its owner alone.
+func writePrivate(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = temporary.Write(data)
+	if err = errors.Join(err, temporary.Close()); err == nil {
+		err = os.Rename(temporary.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(temporary.Name())
+	}
+	return err
+}
+
+// stopwatch times the phases of a run, for the line at its end.
+type stopwatch struct {
+	start  time.Time
+	phases []phase
+}
+
+type phase struct {
+	name string
+	took time.Duration
+}
+
+func (s *stopwatch) run(name string, do func() error) error {
+	start := time.Now()
+	err := do()
+	s.phases = append(s.phases, phase{name, time.Since(start)})
+	return err
+}
+
+func (s *stopwatch) String() string {
+	var parts []string
+	for _, p := range s.phases {
+		parts = append(parts, fmt.Sprintf("%s %.1fs", p.name, p.took.Seconds()))
+	}
+	return strings.Join(append(parts, fmt.Sprintf("in all %.1fs", time.Since(s.start).Seconds())), ", ")
+}

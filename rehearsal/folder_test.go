@@ -1,0 +1,73 @@
+package rehearsal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestLock_KeepsASecondRunOut(t *testing.T) {
+	f := folder(filepath.Join(t.TempDir(), "s"))
+	unlock, err := f.lock(t.Context())
+	require.NoError(t, err)
+
+	_, err = f.lock(t.Context())
+	var busy *BusyError
+	require.True(t, errors.As(err, &busy), "got %v", err)
+	assert.Equal(t, os.Getpid(), busy.PID)
+	assert.Equal(t, string(f), busy.Folder)
+
+	unlock()
+	unlock, err = f.lock(t.Context())
+	require.NoError(t, err, "free again once the first is done")
+	unlock()
+}
+
+func TestLock_OfARemovedFolderExcludesNobody(t *testing.T) {
+	f := folder(filepath.Join(t.TempDir(), "s"))
+	unlock, err := f.lock(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, f.create())
+	require.NoError(t, f.remove())
+	assert.NoDirExists(t, string(f))
+
+	again, err := f.lock(t.Context())
+	require.NoError(t, err, "a new folder has a new lock, though the old one is still held")
+	again()
+	unlock()
+}
+
+func TestCreate_KeepsSecretsToTheirOwner(t *testing.T) {
+	f := folder(filepath.Join(t.TempDir(), "s"))
+	require.NoError(t, f.create())
+	first, err := os.ReadFile(f.passphrase())
+	require.NoError(t, err)
+	assert.Greater(t, len(first), 20)
+
+	info, err := os.Stat(f.passphrase())
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	info, err = os.Stat(string(f))
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+
+	require.NoError(t, f.create())
+	second, err := os.ReadFile(f.passphrase())
+	require.NoError(t, err)
+	assert.Equal(t, first, second, "what was encrypted with it must stay readable")
+}
+
+func TestResolve_FollowsLinksAsFarAsThePathExists(t *testing.T) {
+	real, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(real, link))
+
+	got, err := resolve(filepath.Join(link, "not", "yet"))
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(real, "not", "yet"), got)
+}

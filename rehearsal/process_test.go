@@ -1,0 +1,86 @@
+package rehearsal
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestBelonging_IsDecidedByTheProgramsOwnPath(t *testing.T) {
+	all := []Process{
+		{PID: 1, Command: "/home/a/.rehearsal/s/bin/etcd --data-dir=/home/a/.rehearsal/s/kwok"},
+		{PID: 2, Command: "vim /home/a/.rehearsal/s/Pulumi.s.yaml"},
+		{PID: 3, Command: "/usr/bin/tail -f /home/a/.rehearsal/s/logs/etcd.log"},
+		{PID: 4, Command: "/home/a/.rehearsal/s2/bin/etcd"},
+		{PID: 5, Command: "/home/a/.rehearsal/s"},
+		{PID: 6, Command: "/home/a/.rehearsal/s/bin/pulumi up"},
+	}
+	ours := belonging(all, "/home/a/.rehearsal/s/", 6)
+	require.Len(t, ours, 1, "neither a user of its files, nor another stack's, nor the asking process")
+	assert.Equal(t, 1, ours[0].PID)
+	assert.Equal(t, "etcd", ours[0].Name())
+}
+
+func TestFindProcess_ARecycledNumberIsAStranger(t *testing.T) {
+	record := Process{PID: 7, Started: "100", Command: "/f/bin/etcd"}
+	_, found := findProcess([]Process{{PID: 7, Started: "200", Command: "/f/bin/etcd"}}, record)
+	assert.False(t, found, "the same number, started at another time")
+	_, found = findProcess([]Process{{PID: 7, Started: "100", Command: "/f/bin/etcd"}}, record)
+	assert.True(t, found)
+}
+
+func TestStopProcesses_LeavesAStrangerAlone(t *testing.T) {
+	folder, program := sleeper(t)
+	stranger := exec.Command("sleep", "300")
+	require.NoError(t, stranger.Start())
+	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
+
+	started, err := startDetached(t.Context(), program, []string{"300"}, os.Environ(), filepath.Join(folder, "log"))
+	require.NoError(t, err)
+	victims := []Process{started, {PID: stranger.Process.Pid, Started: started.Started, Command: started.Command}}
+	require.NoError(t, stopProcesses(t.Context(), folder, victims, syscall.SIGTERM, 5*time.Second))
+
+	left, err := processesOf(t.Context(), folder)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	assert.NoError(t, stranger.Process.Signal(syscall.Signal(0)), "the stranger still runs")
+}
+
+func TestStopProcesses_EndsOneThatIgnoresTheFirstSignal(t *testing.T) {
+	folder, program := sleeper(t)
+	started, err := startDetached(t.Context(), program, []string{"300"}, os.Environ(), filepath.Join(folder, "log"))
+	require.NoError(t, err)
+	// SIGCONT stands for any signal that ends nothing.
+	require.NoError(t, stopProcesses(t.Context(), folder, []Process{started}, syscall.SIGCONT, 200*time.Millisecond))
+	left, err := processesOf(t.Context(), folder)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
+// sleeper makes a folder with a program in it that does nothing for long.
+func sleeper(t *testing.T) (folder, program string) {
+	t.Helper()
+	sleep, err := exec.LookPath("sleep")
+	require.NoError(t, err)
+	folder, err = resolve(t.TempDir())
+	require.NoError(t, err)
+	program = filepath.Join(folder, "sleep")
+	require.NoError(t, os.Symlink(sleep, program))
+	return folder, program
+}
+
+func TestParsePS_KeepsPathsWithSpaces(t *testing.T) {
+	out := "    1 Mon Nov 23 14:26:11 2026     /sbin/launchd\n" +
+		" 4711 Tue Dec  1 04:05:06 2026     /Users/some one/s/bin/etcd --name=node0\n" +
+		"bad line\n"
+	assert.Equal(t, []Process{
+		{PID: 1, Started: "Mon Nov 23 14:26:11 2026", Command: "/sbin/launchd"},
+		{PID: 4711, Started: "Tue Dec 1 04:05:06 2026", Command: "/Users/some one/s/bin/etcd --name=node0"},
+	}, parsePS(out))
+}

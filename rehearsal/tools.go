@@ -1,0 +1,129 @@
+package rehearsal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// MissingToolsError names programs that a rehearsal needs and this machine lacks.
+type MissingToolsError struct {
+	Names  []string
+	Folder string
+}
+
+func (e *MissingToolsError) Error() string {
+	return fmt.Sprintf("%s not in %s: build them with `make tools`", strings.Join(e.Names, ", "), e.Folder)
+}
+
+const kubernetesPlugin = "pulumi-resource-kubernetes"
+
+func clusterPrograms() []string {
+	return []string{"kwokctl", "kwok", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"}
+}
+
+func enginePrograms() []string {
+	return []string{"pulumi", "pulumi-language-go", kubernetesPlugin}
+}
+
+// programs lists every program that a rehearsal runs.
+func programs() []string {
+	return slices.Concat(clusterPrograms(), enginePrograms(), controllerPrograms())
+}
+
+// CheckTools reports every program that is missing, as a MissingToolsError.
+func (r *Rehearsal) CheckTools() error { return r.checkTools(programs()) }
+
+func (r *Rehearsal) checkTools(names []string) error {
+	var missing []string
+	for _, name := range names {
+		if _, err := r.findTool(name); err != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return &MissingToolsError{Names: missing, Folder: r.tools}
+	}
+	return nil
+}
+
+// findTool prefers the pinned program. For some the machine's own may do; `make tools` builds
+// those where they don't.
+func (r *Rehearsal) findTool(name string) (string, error) {
+	path := filepath.Join(r.tools, name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if slices.Contains([]string{"kubectl", "pulumi", "pulumi-language-go"}, name) {
+		return exec.LookPath(name)
+	}
+	return "", &MissingToolsError{Names: []string{name}, Folder: r.tools}
+}
+
+// tool is the path by which the rehearsal starts a program: inside its own folder.
+func (r *Rehearsal) tool(name string) string { return r.folder.bin(name) }
+
+// linkTools points the rehearsal's own paths at the programs.
+func (r *Rehearsal) linkTools() error {
+	for _, name := range programs() {
+		target, err := r.findTool(name)
+		if err != nil {
+			continue // what needs it has asked for it
+		}
+		path := r.tool(name)
+		if name == kubernetesPlugin {
+			if path, err = r.pluginPath(); err != nil {
+				return err
+			}
+		}
+		if err := link(target, path); err != nil {
+			return fmt.Errorf("linking %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func link(target, path string) error {
+	if now, err := os.Readlink(path); err == nil && now == target {
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.Symlink(target, path)
+}
+
+// pluginPath is where Pulumi looks for an installed plugin of the SDK's version. It would
+// take one from PATH too, but with a warning at every turn.
+func (r *Rehearsal) pluginPath() (string, error) {
+	data, err := os.ReadFile(filepath.Join(r.root, "go.mod"))
+	if err != nil {
+		return "", fmt.Errorf("looking up the version of the Kubernetes SDK: %w", err)
+	}
+	found := regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/pulumi/pulumi-kubernetes/sdk/v4 (v\S+)`).FindSubmatch(data)
+	if found == nil {
+		return "", errors.New("looking up the version of the Kubernetes SDK: go.mod does not require github.com/pulumi/pulumi-kubernetes/sdk/v4")
+	}
+	return filepath.Join(r.folder.pulumiHome(), "plugins", "resource-kubernetes-"+string(found[1]), kubernetesPlugin), nil
+}
+
+// environment is this process's own without the variables of those prefixes, which would
+// steer the programs of the rehearsal from outside. On its PATH the rehearsal's own paths
+// stand in for the folder of the programs.
+func (r *Rehearsal) environment(without ...string) []string {
+	kept := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return slices.ContainsFunc(append(without, "PATH=", "TMPDIR="), func(prefix string) bool { return strings.HasPrefix(entry, prefix) })
+	})
+	path := slices.DeleteFunc(filepath.SplitList(os.Getenv("PATH")), func(dir string) bool { return filepath.Clean(dir) == r.tools })
+	path = append([]string{r.folder.join("bin")}, path...)
+	return append(kept, "PATH="+strings.Join(path, string(os.PathListSeparator)), "TMPDIR="+r.folder.temp())
+}
