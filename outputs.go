@@ -15,8 +15,8 @@ func export(ctx *pulumi.Context, cfg *config.Config, images workloads.Images, ca
 		names = append(names, pulumi.String(workload.Name))
 		urls = append(urls, pulumi.ToStringArray(workload.URLs)...)
 	}
-	for name, reference := range images {
-		versions[name] = pulumi.String(reference)
+	for name, version := range workloads.Versions(catalog, images) {
+		versions[name] = pulumi.String(version)
 	}
 	if cfg.Cluster.K3s != "" {
 		versions["k3s"] = pulumi.String(cfg.Cluster.K3s)

@@ -165,22 +165,18 @@ func (r *Rehearsal) reconcileController(ctx context.Context, c client.Client, de
 	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(records, func(c controller) bool { return c.Name == name }); i >= 0 {
-		record := records[i]
-		_, alive := findProcess(running, record.Process)
-		current := record.Digest == plan.digest && time.Until(record.Expires) > tokenLife/2
-		if alive && current {
-			if !answers(ctx, record.Health) {
-				return waitError{fmt.Sprintf("%s runs but is not healthy yet; see %s", name, r.folder.log(name))}
-			}
-			return nil
+	i := slices.IndexFunc(records, func(c controller) bool { return c.Name == name })
+	alive := i >= 0 && stillRuns(running, records[i].Process)
+	switch {
+	case alive && records[i].Digest == plan.digest && time.Until(records[i].Expires) > tokenLife/2:
+		if !answers(ctx, records[i].Health) {
+			return waitError{fmt.Sprintf("%s runs but is not healthy yet; see %s", name, r.folder.log(name))}
 		}
-		if !alive && starts[name] > 0 {
-			r.log.Warn("a controller ended", "name", name, "log", r.folder.log(name))
-		}
-		if starts[name] >= restartsPerRun {
-			return fmt.Errorf("%s keeps ending; the end of %s:\n%s", name, r.folder.log(name), tailFile(r.folder.log(name), 10))
-		}
+		return nil
+	case starts[name] >= restartsPerRun:
+		return fmt.Errorf("%s keeps ending; the end of %s:\n%s", name, r.folder.log(name), tailFile(r.folder.log(name), 10))
+	case !alive && starts[name] > 0:
+		r.log.Warn("a controller ended", "name", name, "log", r.folder.log(name))
 	}
 	starts[name]++
 	// Also one whose record was never written, because that run was killed just then.
@@ -262,7 +258,7 @@ func (r *Rehearsal) startController(ctx context.Context, c client.Client, plan *
 	if err := r.writeAccountKubeconfig(kubeconfig, plan.name, token.Status.Token); err != nil {
 		return err
 	}
-	ports, err := freePorts(3)
+	ports, err := freePorts(ctx, 3)
 	if err != nil {
 		return err
 	}
@@ -335,7 +331,7 @@ func answers(ctx context.Context, url string) bool {
 	if err != nil {
 		return false
 	}
-	response.Body.Close()
+	defer response.Body.Close()
 	return response.StatusCode == http.StatusOK
 }
 
@@ -371,9 +367,8 @@ func (r *Rehearsal) controllerStates(ctx context.Context, deployments []appsv1.D
 		case i < 0:
 			state.Problem = "was not started"
 		default:
-			_, alive := findProcess(running, records[i].Process)
 			switch {
-			case !alive:
+			case !stillRuns(running, records[i].Process):
 				state.Problem = fmt.Sprintf("ended; the end of %s:\n%s", r.folder.log(state.Name), tailFile(r.folder.log(state.Name), 5))
 			case !answers(ctx, records[i].Health):
 				state.PID = records[i].Process.PID

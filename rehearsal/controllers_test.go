@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestControllerArgs_KeepTheDeploymentsOwn(t *testing.T) {
@@ -26,8 +27,8 @@ func TestControllerArgs_OfSealedSecretsMoveItsPorts(t *testing.T) {
 }
 
 func TestFreePorts_AreDistinct(t *testing.T) {
-	ports, err := freePorts(20)
-	assert.NoError(t, err)
+	ports, err := freePorts(t.Context(), 20)
+	require.NoError(t, err)
 	seen := map[int]bool{}
 	for _, port := range ports {
 		assert.False(t, seen[port])

@@ -258,7 +258,7 @@ func (r *Rehearsal) createControlPlane(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		args = append(args, flags[name], r.tool(name))
 	}
-	ports, err := freePorts(5)
+	ports, err := freePorts(ctx, 5)
 	if err != nil {
 		return err
 	}
@@ -384,7 +384,7 @@ func (r *Rehearsal) stopMatching(ctx context.Context, matches func(Process) bool
 // freePorts picks ports that nobody listens on. They lie below the range that systems hand
 // to outgoing connections, so that they are still free when the cluster is started again;
 // they are drawn by lot, so that two clones that start at once seldom meet.
-func freePorts(count int) ([]int, error) {
+func freePorts(ctx context.Context, count int) ([]int, error) {
 	const lowest, highest, tries = 20000, 30000, 1000
 	var ports []int
 	for range tries {
@@ -395,11 +395,13 @@ func freePorts(count int) ([]int, error) {
 		if slices.Contains(ports, port) {
 			continue
 		}
-		listener, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
 		if err != nil {
 			continue
 		}
-		listener.Close()
+		if err := listener.Close(); err != nil {
+			continue
+		}
 		ports = append(ports, port)
 	}
 	return nil, fmt.Errorf("finding %d free ports between %d and %d: none after %d tries", count, lowest, highest, tries)

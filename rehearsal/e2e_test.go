@@ -39,6 +39,7 @@ func TestRehearsal(t *testing.T) {
 // stage is one rehearsal of a stack, in a folder of its own.
 type stage struct {
 	*rehearsal.Rehearsal
+
 	t *testing.T
 }
 

@@ -84,21 +84,21 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 		}
 		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 			holder, _ := os.ReadFile(f.lockFile())
-			file.Close()
+			_ = file.Close()
 			pid, _ := strconv.Atoi(strings.TrimSpace(string(holder)))
 			return nil, &BusyError{Folder: string(f), PID: pid}
 		}
 		// A `down` may have removed the folder between our open and our lock: then the file
 		// that we hold is not the one that others will see.
 		if !sameFile(file, f.lockFile()) {
-			file.Close()
+			_ = file.Close()
 			continue
 		}
 		if err := errors.Join(file.Truncate(0), writeAt(file, strconv.Itoa(os.Getpid()))); err != nil {
-			file.Close()
+			_ = file.Close()
 			return nil, fmt.Errorf("writing the rehearsal's lock: %w", err)
 		}
-		return func() { file.Close() }, nil
+		return func() { _ = file.Close() }, nil
 	}
 }
 

@@ -1,7 +1,6 @@
 package rehearsal
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,7 +16,7 @@ func TestLock_KeepsASecondRunOut(t *testing.T) {
 
 	_, err = f.lock(t.Context())
 	var busy *BusyError
-	require.True(t, errors.As(err, &busy), "got %v", err)
+	require.ErrorAs(t, err, &busy)
 	assert.Equal(t, os.Getpid(), busy.PID)
 	assert.Equal(t, string(f), busy.Folder)
 
@@ -62,12 +61,12 @@ func TestCreate_KeepsSecretsToTheirOwner(t *testing.T) {
 }
 
 func TestResolve_FollowsLinksAsFarAsThePathExists(t *testing.T) {
-	real, err := filepath.EvalSymlinks(t.TempDir())
+	target, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
 	link := filepath.Join(t.TempDir(), "link")
-	require.NoError(t, os.Symlink(real, link))
+	require.NoError(t, os.Symlink(target, link))
 
 	got, err := resolve(filepath.Join(link, "not", "yet"))
 	require.NoError(t, err)
-	assert.Equal(t, filepath.Join(real, "not", "yet"), got)
+	assert.Equal(t, filepath.Join(target, "not", "yet"), got)
 }

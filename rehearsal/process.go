@@ -51,14 +51,8 @@ func belonging(all []Process, folder string, self int) []Process {
 	})
 }
 
-// findProcess returns the process of that identity, if it still runs and still is ours.
-func findProcess(all []Process, record Process) (Process, bool) {
-	i := slices.IndexFunc(all, record.same)
-	if i < 0 {
-		return Process{}, false
-	}
-	return all[i], true
-}
+// stillRuns says whether the process of that identity does, and not another of its number.
+func stillRuns(all []Process, record Process) bool { return slices.ContainsFunc(all, record.same) }
 
 // stopProcesses ends processes of the folder: politely, then, after the grace, not. Before
 // every signal the process is looked up again, so that no stranger is hit.
@@ -90,7 +84,7 @@ func signalProcesses(ctx context.Context, folder string, victims []Process, sign
 	}
 	var problems []error
 	for _, victim := range victims {
-		if _, found := findProcess(running, victim); !found {
+		if !stillRuns(running, victim) {
 			continue
 		}
 		if err := syscall.Kill(victim.PID, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -107,10 +101,7 @@ func waitGone(ctx context.Context, folder string, victims []Process, grace time.
 		if err != nil {
 			return false, err
 		}
-		alive = slices.DeleteFunc(slices.Clone(victims), func(p Process) bool {
-			_, found := findProcess(running, p)
-			return !found
-		})
+		alive = slices.DeleteFunc(slices.Clone(victims), func(p Process) bool { return !stillRuns(running, p) })
 		return len(alive) == 0, nil
 	})
 	if errors.Is(err, errTimeout) {
@@ -127,8 +118,8 @@ func startDetached(ctx context.Context, program string, args, env []string, logF
 		return Process{}, fmt.Errorf("opening the log of %s: %w", filepath.Base(program), err)
 	}
 	defer log.Close()
-	// Not CommandContext: the process is meant to outlive us and our context.
-	cmd := exec.Command(program, args...)
+	// The process is meant to outlive us, so not even the end of our context ends it.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

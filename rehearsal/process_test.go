@@ -27,17 +27,17 @@ func TestBelonging_IsDecidedByTheProgramsOwnPath(t *testing.T) {
 	assert.Equal(t, "etcd", ours[0].Name())
 }
 
-func TestFindProcess_ARecycledNumberIsAStranger(t *testing.T) {
+func TestStillRuns_ARecycledNumberIsAStranger(t *testing.T) {
 	record := Process{PID: 7, Started: "100", Command: "/f/bin/etcd"}
-	_, found := findProcess([]Process{{PID: 7, Started: "200", Command: "/f/bin/etcd"}}, record)
+	found := stillRuns([]Process{{PID: 7, Started: "200", Command: "/f/bin/etcd"}}, record)
 	assert.False(t, found, "the same number, started at another time")
-	_, found = findProcess([]Process{{PID: 7, Started: "100", Command: "/f/bin/etcd"}}, record)
+	found = stillRuns([]Process{{PID: 7, Started: "100", Command: "/f/bin/etcd"}}, record)
 	assert.True(t, found)
 }
 
 func TestStopProcesses_LeavesAStrangerAlone(t *testing.T) {
 	folder, program := sleeper(t)
-	stranger := exec.Command("sleep", "300")
+	stranger := exec.CommandContext(t.Context(), "sleep", "300")
 	require.NoError(t, stranger.Start())
 	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
 

@@ -122,9 +122,9 @@ func resolve(path string) (string, error) {
 		return "", err
 	}
 	for missing, exists := "", path; ; missing, exists = filepath.Join(filepath.Base(exists), missing), filepath.Dir(exists) {
-		real, err := filepath.EvalSymlinks(exists)
+		found, err := filepath.EvalSymlinks(exists)
 		if err == nil {
-			return filepath.Join(real, missing), nil
+			return filepath.Join(found, missing), nil
 		}
 		if !errors.Is(err, os.ErrNotExist) || exists == filepath.Dir(exists) {
 			return "", err

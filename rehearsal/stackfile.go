@@ -111,21 +111,18 @@ func dropSecure(node *yaml.Node) {
 	if node == nil {
 		return
 	}
-	switch node.Kind {
-	case yaml.MappingNode:
-		for i := 0; i+1 < len(node.Content); {
+	if node.Kind == yaml.SequenceNode {
+		node.Content = slices.DeleteFunc(node.Content, isSecure)
+	}
+	if node.Kind == yaml.MappingNode {
+		for i := len(node.Content) - 2; i >= 0; i -= 2 {
 			if isSecure(node.Content[i+1]) {
 				node.Content = slices.Delete(node.Content, i, i+2)
-				continue
 			}
-			dropSecure(node.Content[i+1])
-			i += 2
 		}
-	case yaml.SequenceNode:
-		node.Content = slices.DeleteFunc(node.Content, isSecure)
-		for _, element := range node.Content {
-			dropSecure(element)
-		}
+	}
+	for _, inner := range node.Content {
+		dropSecure(inner)
 	}
 }
 
@@ -176,8 +173,7 @@ func placeholders() map[string]string {
 }
 
 func collectSecrets(of reflect.Type, prefix string, found map[string]string) {
-	for i := range of.NumField() {
-		field := of.Field(i)
+	for field := range of.Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		path := strings.TrimPrefix(prefix+"."+name, ".")
 		secret, _ := strconv.ParseBool(field.Tag.Get("secret"))

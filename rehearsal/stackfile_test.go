@@ -12,11 +12,11 @@ func testRehearsal() *Rehearsal {
 	return &Rehearsal{project: "p", stack: "s", folder: "/f"}
 }
 
-func merged(t *testing.T, r *Rehearsal, source, previous string) (text string, complete bool) {
+func merged(t *testing.T, r *Rehearsal, previous string) (text string, complete bool) {
 	t.Helper()
 	before, err := parseStackFile("p", []byte(previous))
 	require.NoError(t, err)
-	data, complete, err := r.rehearsalFile([]byte(source), before)
+	data, complete, err := r.rehearsalFile([]byte(productionFile), before)
 	require.NoError(t, err)
 	return string(data), complete
 }
@@ -49,7 +49,7 @@ config:
 `
 
 func TestRehearsalFile_ReplacesOnlyWhatIsPhysical(t *testing.T) {
-	text, complete := merged(t, testRehearsal(), productionFile, "")
+	text, complete := merged(t, testRehearsal(), "")
 	assert.False(t, complete, "the placeholders are yet to be encrypted")
 	assert.Equal(t, `config:
   p:cluster:
@@ -71,7 +71,7 @@ func TestRehearsalFile_ReplacesOnlyWhatIsPhysical(t *testing.T) {
 }
 
 func TestRehearsalFile_HasNothingThatTheRealSaltEncrypted(t *testing.T) {
-	text, _ := merged(t, testRehearsal(), productionFile, "")
+	text, _ := merged(t, testRehearsal(), "")
 	assert.NotContains(t, text, "REAL")
 	assert.NotContains(t, text, "encryptionsalt")
 	assert.NotContains(t, text, "secretsprovider")
@@ -87,13 +87,13 @@ func TestRehearsalFile_KeepsItsOwnPlaceholders(t *testing.T) {
 		require.NoError(t, err)
 		previous = string(data)
 	}
-	text, complete := merged(t, testRehearsal(), productionFile, previous)
+	text, complete := merged(t, testRehearsal(), previous)
 	assert.True(t, complete, "nothing is left to encrypt")
 	assert.Contains(t, text, "encryptionsalt: ours")
 	assert.Contains(t, text, "OURS secrets.intesis.username")
 	assert.NotContains(t, text, "REAL")
 
-	again, complete := merged(t, testRehearsal(), productionFile, text)
+	again, complete := merged(t, testRehearsal(), text)
 	assert.True(t, complete)
 	assert.Equal(t, text, again, "a second run writes the same file")
 }
@@ -102,7 +102,7 @@ func TestRehearsalFile_OverridesWin(t *testing.T) {
 	r := testRehearsal()
 	r.Set("hvac.interval", "5m")
 	r.Set("readyTimeout", "5s")
-	text, _ := merged(t, r, productionFile, "")
+	text, _ := merged(t, r, "")
 	assert.Contains(t, text, "interval: 5m")
 	assert.Contains(t, text, "p:readyTimeout: 5s")
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -116,7 +117,7 @@ func (r *Report) Render(out io.Writer) error {
 				healthy = "no"
 			}
 			if c.PID > 0 {
-				pid = fmt.Sprint(c.PID)
+				pid = strconv.Itoa(c.PID)
 			}
 			fmt.Fprintf(table, "%s\t%s\t%s\n", c.Name, healthy, pid)
 		}

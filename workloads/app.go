@@ -14,10 +14,20 @@ import (
 
 // Labels of app.kubernetes.io.
 const (
-	nameLabel    = "app.kubernetes.io/name"
-	partOfLabel  = "app.kubernetes.io/part-of"
-	versionLabel = "app.kubernetes.io/version"
+	nameLabel      = "app.kubernetes.io/name"
+	partOfLabel    = "app.kubernetes.io/part-of"
+	managedByLabel = "app.kubernetes.io/managed-by"
+	versionLabel   = "app.kubernetes.io/version"
 )
+
+// hvac is what the apps around the air-conditioning unit are part of.
+const hvac = "hvac"
+
+// ownLabels are on every object that is made here rather than taken from elsewhere. Whoever
+// delivers it, this project manages it.
+func ownLabels(name, partOf string) map[string]string {
+	return map[string]string{nameLabel: name, partOfLabel: partOf, managedByLabel: "manager-cluster-state"}
+}
 
 // appUser is the user and group that the HVAC images are built for.
 const appUser = 10001
@@ -35,9 +45,7 @@ type app struct {
 	secret          string // mounted at /.secrets; empty means none
 }
 
-func (a app) labels() map[string]string {
-	return map[string]string{nameLabel: a.name, partOfLabel: "hvac"}
-}
+func (a app) labels() map[string]string { return ownLabels(a.name, hvac) }
 
 func (a app) meta() metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: a.namespace, Name: a.name, Labels: a.labels()}
@@ -180,17 +188,20 @@ func typeMeta(apiVersion, kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: apiVersion, Kind: kind}
 }
 
-// namespace is one whose pods must pass the restricted Pod Security Standard.
+// namespace is an HVAC one, whose pods must pass the restricted Pod Security Standard.
 func namespace(name string) *corev1.Namespace {
+	labels := ownLabels(name, hvac)
+	enforceRestricted(labels)
 	return &corev1.Namespace{
-		TypeMeta: typeMeta("v1", "Namespace"),
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
-			enforceLabel: "restricted", enforceLabel + "-version": "latest",
-		}},
+		TypeMeta:   typeMeta("v1", "Namespace"),
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
 	}
 }
 
-const enforceLabel = "pod-security.kubernetes.io/enforce"
+func enforceRestricted(labels map[string]string) {
+	labels["pod-security.kubernetes.io/enforce"] = "restricted"
+	labels["pod-security.kubernetes.io/enforce-version"] = "latest"
+}
 
 // secretFile is a Secret with one file in it.
 func (a app) secretFile(name, file, content string) *corev1.Secret {

@@ -59,13 +59,12 @@ func check(catalog []Workload) []error {
 	owners := map[string]string{}
 	for _, workload := range catalog {
 		for _, object := range workload.Objects {
-			kind := object.GetObjectKind().GroupVersionKind()
-			if kind.Kind == "" || kind.Version == "" || object.GetName() == "" {
-				problems = append(problems, fmt.Errorf("workload %s: an object lacks its apiVersion, kind or name: %s %q",
-					workload.Name, kind, object.GetName()))
+			if err := complete(object); err != nil {
+				problems = append(problems, fmt.Errorf("workload %s: %w", workload.Name, err))
 				continue
 			}
-			id := fmt.Sprintf("%s %s/%s", kind.GroupKind(), object.GetNamespace(), object.GetName())
+			kind := object.GetObjectKind().GroupVersionKind().GroupKind()
+			id := fmt.Sprintf("%s %s/%s", kind, object.GetNamespace(), object.GetName())
 			if owner, taken := owners[id]; taken {
 				problems = append(problems, fmt.Errorf("workload %s: %s is an object of %s already", workload.Name, id, owner))
 			}
@@ -73,4 +72,28 @@ func check(catalog []Workload) []error {
 		}
 	}
 	return problems
+}
+
+func complete(object client.Object) error {
+	kind, name := object.GetObjectKind().GroupVersionKind(), object.GetName()
+	switch {
+	case kind.Kind == "" || kind.Version == "" || name == "":
+		return fmt.Errorf("an object lacks its apiVersion, kind or name: %s %q", kind, name)
+	case clusterWide(kind.Kind) && object.GetNamespace() != "":
+		return fmt.Errorf("%s %s has namespace %s: its kind is in none; remove it", kind.Kind, name, object.GetNamespace())
+	case !clusterWide(kind.Kind) && object.GetNamespace() == "":
+		return fmt.Errorf("%s %s has no namespace: it would land in the one of whoever applies it; set it", kind.Kind, name)
+	}
+	return nil
+}
+
+// clusterWide says whether objects of a kind are in no namespace. A kind that it doesn't
+// know is taken to be in one, so that forgetting to list it here is noticed.
+func clusterWide(kind string) bool {
+	switch kind {
+	case "Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "StorageClass", "IngressClass":
+		return true
+	default:
+		return false
+	}
 }

@@ -33,7 +33,7 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 	for _, object := range objects {
 		switch o := object.(type) {
 		case *corev1.Namespace:
-			o.Labels[enforceLabel], o.Labels[enforceLabel+"-version"] = "restricted", "latest"
+			enforceRestricted(o.Labels)
 			if release := o.Labels[versionLabel]; cfg.Flux.Version != "" && cfg.Flux.Version != release {
 				return Workload{}, fmt.Errorf("flux.version is %s: manifests/flux-system is %s; set it to that, "+
 					"or raise tools/flux/go.mod and run make generate", cfg.Flux.Version, release)
@@ -47,9 +47,11 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 	return Workload{Name: "flux-system", Namespace: fluxNamespace, Objects: objects}, nil
 }
 
-// lowMemory fits a controller to a Pi: half of the stock request, an eighth of the stock
-// limit, and one object at a time. The stock manifests tie GOMEMLIMIT to the limit, so the
-// heap is collected harder before the kernel would kill the pod.
+// lowMemory fits a controller to a Pi: half of the stock request, so that all six take less
+// than a third of one agent; an eighth of the stock limit; and one object at a time, because
+// what a controller holds grows with what it works on at once. The stock manifests tie
+// GOMEMLIMIT to the limit, so the heap is collected harder before the kernel would kill the
+// pod.
 func lowMemory(deployment *appsv1.Deployment) {
 	const request, limit = "32Mi", "128Mi"
 	container := &deployment.Spec.Template.Spec.Containers[0]
@@ -58,8 +60,9 @@ func lowMemory(deployment *appsv1.Deployment) {
 	container.Resources.Limits[corev1.ResourceMemory] = resource.MustParse(limit)
 }
 
-// decode reads YAML documents, strictly, into the Go type of their kind; definitions of
-// custom resources stay as they are.
+// decode reads YAML documents, strictly, into the Go type of their kind. Definitions of
+// custom resources stay as they are: nothing here patches one, and their Go type would write
+// fields that the file doesn't have.
 func decode(files ...[]byte) ([]client.Object, error) {
 	var objects []client.Object
 	for _, file := range files {

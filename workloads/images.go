@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
+	"strings"
 
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/yaml"
@@ -34,25 +36,20 @@ func ParseImages(content []byte) (Images, error) {
 		return nil, fmt.Errorf("decoding a kustomize Component: %w", err)
 	}
 	var problems []error
-	if file.Kind != types.ComponentKind {
-		problems = append(problems, fmt.Errorf("kind is %q: the list is a kustomize Component; set it to %s", file.Kind, types.ComponentKind))
+	if file.APIVersion != types.ComponentVersion || file.Kind != types.ComponentKind {
+		problems = append(problems, fmt.Errorf("apiVersion is %q and kind is %q: the list is a kustomize Component; set them to %s and %s",
+			file.APIVersion, file.Kind, types.ComponentVersion, types.ComponentKind))
+	}
+	if !reflect.DeepEqual(file, types.Kustomization{TypeMeta: file.TypeMeta, Images: file.Images}) {
+		problems = append(problems, errMoreThanImages)
 	}
 	images := make(Images, len(file.Images))
 	for i, image := range file.Images {
-		path := fmt.Sprintf("images[%d]", i)
-		reference := image.Name
-		switch {
-		case image.Name == "":
-			problems = append(problems, fmt.Errorf("%s.name is empty: set it to the image's name without a tag", path))
-		case images[image.Name] != "":
-			problems = append(problems, fmt.Errorf("%s.name is %q: it is listed already; remove one of the two", path, image.Name))
-		case image.NewName != "":
-			problems = append(problems, fmt.Errorf("%s.newName is %q: an image keeps its name here; remove it", path, image.NewName))
-		case image.Digest == "" && image.NewTag == "":
-			problems = append(problems, fmt.Errorf("%s.newTag is empty: %s needs a tag or a digest", path, image.Name))
-		case image.Digest == "" && image.NewTag == "latest":
-			problems = append(problems, fmt.Errorf(`%s.newTag is "latest": it means another image each day; pin %s by a digest`, path, image.Name))
+		_, taken := images[image.Name]
+		for _, problem := range imageProblems(image, taken) {
+			problems = append(problems, fmt.Errorf("images[%d].%w", i, problem))
 		}
+		reference := image.Name
 		if image.NewTag != "" {
 			reference += ":" + image.NewTag
 		}
@@ -65,6 +62,36 @@ func ParseImages(content []byte) (Images, error) {
 		return nil, err
 	}
 	return images, nil
+}
+
+var errMoreThanImages = errors.New("it has more than images, which nothing here would see; move that elsewhere")
+
+func imageProblems(image types.Image, taken bool) []error {
+	var problems []error
+	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	lastPart := image.Name[strings.LastIndex(image.Name, "/")+1:] // before it, a host may have a port
+	switch {
+	case image.Name == "":
+		add("name is empty: set it to the image's name without a tag")
+	case strings.ContainsAny(lastPart, ":@"):
+		add("name is %q: a tag or a digest has a key of its own; move it to newTag or digest", image.Name)
+	case taken:
+		add("name is %q: it is listed already; remove one of the two", image.Name)
+	}
+	if image.NewName != "" {
+		add("newName is %q: an image keeps its name here; remove it", image.NewName)
+	}
+	if image.TagSuffix != "" {
+		add("tagSuffix is %q: a tag is written in full here; move it to newTag", image.TagSuffix)
+	}
+	switch {
+	case image.Digest != "":
+	case image.NewTag == "":
+		add("newTag is empty: %s needs a tag or a digest", image.Name)
+	case image.NewTag == "latest":
+		add(`newTag is "latest": it means another image each day; pin %s by a digest`, image.Name)
+	}
+	return problems
 }
 
 // reference is what a container runs.

@@ -3,7 +3,6 @@ package workloads_test
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -33,15 +32,21 @@ images:
   - {name: b}
   - {name: c, newTag: latest}
   - {newTag: v1}
-  - {name: d, newName: e, newTag: v1}
+  - {name: d, newName: e}
+  - {name: "host:5000/f:v1", newTag: v1, tagSuffix: -alpine}
+  - {name: "host:5000/g", newTag: v1}
+resources: [elsewhere]
 `))
 	require.Error(t, err)
 	for _, want := range []string{
-		`kind is "Kustomization": the list is a kustomize Component`, `images[1].name is "a": it is listed already`,
+		`apiVersion is "" and kind is "Kustomization": the list is a kustomize Component`, "it has more than images",
+		`images[1].name is "a": it is listed already`,
 		"images[2].newTag is empty: b needs a tag", `images[3].newTag is "latest"`, "images[4].name is empty", `images[5].newName is "e"`,
+		"images[5].newTag is empty: d needs a tag", `images[6].name is "host:5000/f:v1": a tag`, `images[6].tagSuffix is "-alpine"`,
 	} {
 		require.ErrorContains(t, err, want)
 	}
+	assert.NotContains(t, err.Error(), "images[7]")
 	_, err = workloads.ParseImages([]byte(component + "imagess: []\n"))
 	require.ErrorContains(t, err, `unknown field "imagess"`)
 	_, err = workloads.LoadImages(filepath.Join(t.TempDir(), "none.yaml"))

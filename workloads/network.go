@@ -71,9 +71,10 @@ func dns() networkingv1.NetworkPolicyEgressRule {
 
 // denyAll lets nothing in or out of a namespace's pods; allow adds what they need.
 func denyAll(namespace string) *networkingv1.NetworkPolicy {
+	const name = "default-deny"
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   typeMeta("networking.k8s.io/v1", "NetworkPolicy"),
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default-deny"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: ownLabels(name, hvac)},
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},

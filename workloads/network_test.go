@@ -2,111 +2,161 @@ package workloads_test
 
 import (
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
-// allowances are every connection that the policies outside of flux-system let through,
-// one a line: whose pods, which way, to or from whom, on which ports.
+// allowances are every connection that the policies let through, one a line: whose pods,
+// which way, to or from whom, on which ports.
 func allowances(catalog []workloads.Workload) []string {
 	var lines []string
 	for _, policy := range of[*networkingv1.NetworkPolicy](catalog) {
-		if policy.Namespace == "flux-system" {
-			continue
-		}
-		pods := policy.Spec.PodSelector.MatchLabels["app.kubernetes.io/name"]
+		pods := policy.Namespace + "/" + text(&policy.Spec.PodSelector)
 		for _, rule := range policy.Spec.Ingress {
-			for _, from := range names(rule.From) {
+			for _, from := range names(policy.Namespace, rule.From) {
 				lines = append(lines, fmt.Sprintf("%s < %s %s", pods, from, ports(rule.Ports)))
 			}
 		}
 		for _, rule := range policy.Spec.Egress {
-			for _, to := range names(rule.To) {
+			for _, to := range names(policy.Namespace, rule.To) {
 				lines = append(lines, fmt.Sprintf("%s > %s %s", pods, to, ports(rule.Ports)))
 			}
 		}
 	}
-	sort.Strings(lines)
 	return lines
 }
 
-func names(peers []networkingv1.NetworkPolicyPeer) []string {
+// text is a selector in full, less the prefixes that every label has; * selects everything.
+func text(selector *metav1.LabelSelector) string {
+	full := metav1.FormatLabelSelector(selector)
+	if full == "<none>" {
+		return "*"
+	}
+	return strings.NewReplacer("app.kubernetes.io/", "", "kubernetes.io/metadata.", "").Replace(full)
+}
+
+func names(namespace string, peers []networkingv1.NetworkPolicyPeer) []string {
 	if len(peers) == 0 {
 		return []string{"anyone"}
 	}
 	var all []string
 	for _, peer := range peers {
 		if peer.IPBlock != nil {
-			all = append(all, fmt.Sprintf("%s but %d ranges", peer.IPBlock.CIDR, len(peer.IPBlock.Except)))
+			all = append(all, strings.Join(append([]string{peer.IPBlock.CIDR, "but"}, peer.IPBlock.Except...), " "))
 			continue
 		}
-		var pods []string
-		for _, value := range peer.PodSelector.MatchLabels {
-			pods = append(pods, value)
+		in, pods := namespace, "*"
+		if peer.NamespaceSelector != nil {
+			in = strings.TrimPrefix(text(peer.NamespaceSelector), "name=")
 		}
-		all = append(all, peer.NamespaceSelector.MatchLabels[corev1.LabelMetadataName]+"/"+strings.Join(pods, ","))
+		if peer.PodSelector != nil {
+			pods = text(peer.PodSelector)
+		}
+		all = append(all, in+"/"+pods)
 	}
 	return all
 }
 
 func ports(list []networkingv1.NetworkPolicyPort) string {
+	if len(list) == 0 {
+		return "any port"
+	}
 	all := make([]string, len(list))
 	for i, port := range list {
 		all[i] = string(*port.Protocol)
 		if port.Port != nil {
 			all[i] += port.Port.String()
 		}
+		if port.EndPort != nil {
+			all[i] += fmt.Sprint("-", *port.EndPort)
+		}
 	}
 	return strings.Join(all, ",")
 }
 
-const everywhere = "0.0.0.0/0 but 4 ranges"
-
 func TestNetworkPolicies_LetThroughExactlyThis(t *testing.T) {
-	both := []string{
-		"chat-hvac > " + everywhere + " TCP443",
-		"chat-hvac > kube-system/kube-dns TCP53,UDP53",
-		"chat-hvac > service-intesis-v1/service-intesis TCP2112",
-		"exporter-weather < service-metrics-v1/prometheus TCP2112",
-		"exporter-weather > " + everywhere + " TCP80,TCP443",
-		"exporter-weather > kube-system/kube-dns TCP53,UDP53",
-		"sealed-secrets < anyone TCP8080",
-		"sealed-secrets < service-metrics-v1/prometheus TCP8081",
-		"sealed-secrets > anyone TCP443,TCP6443",
-		"service-intesis < chat-hvac-v1/chat-hvac TCP2112",
-		"service-intesis < kube-system/traefik TCP2112",
-		"service-intesis < service-metrics-v1/prometheus TCP2112",
-		"service-intesis > kube-system/kube-dns TCP53,UDP53",
+	const (
+		internet = "0.0.0.0/0 but 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16"
+		dns      = "kube-system/k8s-app=kube-dns TCP53,UDP53"
+		chat     = "chat-hvac-v1/name=chat-hvac"
+		weather  = "exporter-weather-v1/name=exporter-weather"
+		intesis  = "service-intesis-v1/name=service-intesis"
+		mock     = "service-intesis-v1/name=mockserver"
+		sealed   = "kube-system/name=sealed-secrets"
+		metrics  = "service-metrics-v1/name=prometheus"
+	)
+	everywhere := []string{
+		chat + " > " + dns,
+		chat + " > " + internet + " TCP443",
+		chat + " > " + intesis + " TCP2112",
+		weather + " < " + metrics + " TCP2112",
+		weather + " > " + dns,
+		weather + " > " + internet + " TCP80,TCP443",
+		intesis + " < " + chat + " TCP2112",
+		intesis + " < kube-system/name=traefik TCP2112",
+		intesis + " < " + metrics + " TCP2112",
+		intesis + " > " + dns,
+		// The API server, both ways: no label knows its address.
+		sealed + " < anyone TCP8080",
+		sealed + " > anyone TCP443,TCP6443",
+		// Flux's own policies.
+		"flux-system/* < flux-system/* any port",
+		"flux-system/* < */* TCP8080",
+		"flux-system/* > anyone any port",
+		"flux-system/app=notification-controller < */* TCP9292",
 	}
 	for stack, own := range map[string][]string{
-		"production": {"service-intesis > " + everywhere + " TCP"},
-		"development": {
-			"mockserver < service-intesis-v1/service-intesis TCP5000,TCP5001",
-			"service-intesis > service-intesis-v1/mockserver TCP5000,TCP5001",
-		},
+		"production":  {intesis + " > " + internet + " TCP"},
+		"development": {mock + " < " + intesis + " TCP5000,TCP5001", intesis + " > " + mock + " TCP5000,TCP5001"},
 	} {
-		assert.ElementsMatch(t, append(own, both...), allowances(catalog(t, stacks(t)[stack])), stack)
+		assert.ElementsMatch(t, slices.Concat(own, everywhere), allowances(catalog(t, stacks(t)[stack])), stack)
 	}
 }
 
-func TestNetworkPolicies_EveryNamespaceDeniesByDefault(t *testing.T) {
+// closesBothWays is a policy without which its pods could talk to anyone.
+func closesBothWays(policy *networkingv1.NetworkPolicy) bool {
+	return slices.Contains(policy.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) &&
+		slices.Contains(policy.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
+}
+
+// Flux closes its namespace its own way; kube-system is not ours to close.
+func TestNetworkPolicies_EveryNamespaceMadeHereDeniesByDefault(t *testing.T) {
 	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
-		closed := map[string]bool{}
-		for _, policy := range of[*networkingv1.NetworkPolicy](catalog) {
-			selectsAll := len(policy.Spec.PodSelector.MatchLabels)+len(policy.Spec.PodSelector.MatchExpressions) == 0
-			if selectsAll && len(policy.Spec.PolicyTypes) == 2 {
-				closed[policy.Namespace] = true
-			}
-		}
+		policies := of[*networkingv1.NetworkPolicy](catalog)
 		for _, namespace := range of[*corev1.Namespace](catalog) {
-			assert.True(t, closed[namespace.Name], "%s lets everything through", namespace.Name)
+			if namespace.Name == "flux-system" {
+				continue
+			}
+			assert.True(t, slices.ContainsFunc(policies, func(p *networkingv1.NetworkPolicy) bool {
+				return p.Namespace == namespace.Name && text(&p.Spec.PodSelector) == "*" && closesBothWays(p) &&
+					len(p.Spec.Ingress)+len(p.Spec.Egress) == 0
+			}), "%s lets everything through", namespace.Name)
+		}
+	})
+}
+
+func TestNetworkPolicies_NoPodIsOpen(t *testing.T) {
+	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
+		for _, deployment := range of[*appsv1.Deployment](catalog) {
+			closed := false
+			for _, policy := range of[*networkingv1.NetworkPolicy](catalog) {
+				selector, err := metav1.LabelSelectorAsSelector(&policy.Spec.PodSelector)
+				require.NoError(t, err)
+				closed = closed || policy.Namespace == deployment.Namespace && closesBothWays(policy) &&
+					selector.Matches(labels.Set(deployment.Spec.Template.Labels))
+			}
+			assert.True(t, closed, "no policy closes the pods of %s", deployment.Name)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/argon2"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // configDigest and secretDigest are annotations of a pod template. A change of what the
@@ -18,8 +19,8 @@ const (
 	secretDigest = "manager-cluster-state/secret-digest"
 )
 
-// rollOnChange annotates every Deployment's pods with digests of the ConfigMaps and
-// Secrets of the workload that they read.
+// rollOnChange annotates every pod template of a workload with digests of the workload's
+// ConfigMaps and Secrets that its pods read.
 func rollOnChange(workload *Workload) {
 	configs, secrets := map[string]*corev1.ConfigMap{}, map[string]*corev1.Secret{}
 	for _, object := range workload.Objects {
@@ -31,20 +32,19 @@ func rollOnChange(workload *Workload) {
 		}
 	}
 	for _, object := range workload.Objects {
-		deployment, ok := object.(*appsv1.Deployment)
-		if !ok {
+		template := podTemplate(object)
+		if template == nil {
 			continue
 		}
-		template := &deployment.Spec.Template
 		readConfigs, readSecrets := reads(&template.Spec)
 		var public, private []byte
 		for _, name := range readConfigs {
-			if config, ours := configs[deployment.Namespace+"/"+name]; ours {
+			if config, ours := configs[object.GetNamespace()+"/"+name]; ours {
 				public = append(public, canonical([]any{name, config.Data, config.BinaryData})...)
 			}
 		}
 		for _, name := range readSecrets {
-			if secret, ours := secrets[deployment.Namespace+"/"+name]; ours {
+			if secret, ours := secrets[object.GetNamespace()+"/"+name]; ours {
 				private = append(private, canonical([]any{name, secret.Data, secret.StringData})...)
 			}
 		}
@@ -53,8 +53,23 @@ func rollOnChange(workload *Workload) {
 			annotate(template, configDigest, hex.EncodeToString(sum[:8]))
 		}
 		if private != nil {
-			annotate(template, secretDigest, guarded(private, deployment.Namespace+"/"+deployment.Name))
+			annotate(template, secretDigest, guarded(private, object.GetNamespace()+"/"+object.GetName()))
 		}
+	}
+}
+
+// podTemplate is what a controller of long-running pods makes them from; nil for any other
+// object.
+func podTemplate(object client.Object) *corev1.PodTemplateSpec {
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		return &o.Spec.Template
+	case *appsv1.DaemonSet:
+		return &o.Spec.Template
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template
+	default:
+		return nil
 	}
 }
 
@@ -75,7 +90,26 @@ func reads(pod *corev1.PodSpec) (configs, secrets []string) {
 		if volume.Secret != nil {
 			secrets = append(secrets, volume.Secret.SecretName)
 		}
+		if volume.Projected == nil {
+			continue
+		}
+		for _, source := range volume.Projected.Sources {
+			if source.ConfigMap != nil {
+				configs = append(configs, source.ConfigMap.Name)
+			}
+			if source.Secret != nil {
+				secrets = append(secrets, source.Secret.Name)
+			}
+		}
 	}
+	envConfigs, envSecrets := readByEnvironment(pod)
+	configs, secrets = append(configs, envConfigs...), append(secrets, envSecrets...)
+	slices.Sort(configs)
+	slices.Sort(secrets)
+	return slices.Compact(configs), slices.Compact(secrets)
+}
+
+func readByEnvironment(pod *corev1.PodSpec) (configs, secrets []string) {
 	for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
 		for _, from := range container.EnvFrom {
 			if from.ConfigMapRef != nil {
@@ -97,9 +131,7 @@ func reads(pod *corev1.PodSpec) (configs, secrets []string) {
 			}
 		}
 	}
-	slices.Sort(configs)
-	slices.Sort(secrets)
-	return slices.Compact(configs), slices.Compact(secrets)
+	return configs, secrets
 }
 
 // canonical is JSON, whose maps are written in the order of their keys.

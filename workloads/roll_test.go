@@ -52,3 +52,46 @@ func TestGuarded_SaysTooLittleToConfirmAGuess(t *testing.T) {
 	assert.Len(t, guarded([]byte("secret"), "one"), 8, "32 bits in hex")
 	assert.NotEqual(t, guarded([]byte("secret"), "one"), guarded([]byte("secret"), "two"), "the salt counts")
 }
+
+func TestReads_SeesEveryWayToReadAConfigMapOrASecret(t *testing.T) {
+	config := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
+	container := func(suffix string) corev1.Container {
+		return corev1.Container{
+			EnvFrom: []corev1.EnvFromSource{
+				{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: config("env-from-" + suffix)}},
+				{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: config("env-from-" + suffix)}},
+			},
+			Env: []corev1.EnvVar{
+				{Name: "PLAIN", Value: "value"},
+				{ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: config("env-" + suffix)}}},
+				{ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: config("env-" + suffix)}}},
+			},
+		}
+	}
+	configs, secrets := reads(&corev1.PodSpec{
+		InitContainers: []corev1.Container{container("init")},
+		Containers:     []corev1.Container{container("main"), container("main")},
+		Volumes: []corev1.Volume{
+			{VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: config("volume")}}},
+			{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "volume"}}},
+			{VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+				{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: config("projected")}},
+				{Secret: &corev1.SecretProjection{LocalObjectReference: config("projected")}},
+			}}}},
+			{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		},
+	})
+	want := []string{"env-from-init", "env-from-main", "env-init", "env-main", "projected", "volume"}
+	assert.Equal(t, want, configs)
+	assert.Equal(t, want, secrets)
+}
+
+func TestRollOnChange_RollsDaemonSetsAndStatefulSetsToo(t *testing.T) {
+	template := app{name: "reader", secret: "creds", memory: "1Mi"}.deployment().Spec.Template
+	daemons := &appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: *template.DeepCopy()}}
+	stateful := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Template: *template.DeepCopy()}}
+	workload := Workload{Objects: []client.Object{daemons, stateful, app{}.secretFile("creds", "password", "one")}}
+	rollOnChange(&workload)
+	assert.Contains(t, daemons.Spec.Template.Annotations, secretDigest)
+	assert.Contains(t, stateful.Spec.Template.Annotations, secretDigest)
+}

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -33,7 +34,7 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 	if err != nil {
 		return Workload{}, fmt.Errorf("workload sealed-secrets: reading manifests/sealed-secrets: %w", err)
 	}
-	labels := map[string]string{nameLabel: "sealed-secrets", partOfLabel: "sealed-secrets"}
+	labels := ownLabels("sealed-secrets", "sealed-secrets")
 	selector := map[string]string{nameLabel: "sealed-secrets"}
 	meta := metav1.ObjectMeta{Namespace: kubeSystem, Name: sealedSecretsName, Labels: labels}
 	objects := slices.Concat(crds, sealedSecretsAccess(meta), []client.Object{
@@ -42,13 +43,14 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 			Spec: corev1.ServiceSpec{Selector: selector, Ports: []corev1.ServicePort{httpPort(8080)}},
 		},
 		// kube-system is shared: only the controller's own pods are closed. Who asks for
-		// the certificate comes through the API server, whose address no label knows.
+		// the certificate comes through the API server, and the controller asks nobody
+		// else; no label knows that server's address. Prometheus leaves out kube-system.
 		&networkingv1.NetworkPolicy{
 			TypeMeta: typeMeta("networking.k8s.io/v1", "NetworkPolicy"), ObjectMeta: meta,
 			Spec: networkingv1.NetworkPolicySpec{
 				PodSelector: metav1.LabelSelector{MatchLabels: selector},
 				PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
-				Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(8080)}, from(tcp(8081), prometheus())},
+				Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: tcp(8080)}},
 				Egress:      []networkingv1.NetworkPolicyEgressRule{{Ports: tcp(443, 6443)}},
 			},
 		},
@@ -59,9 +61,7 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 				Selector: &metav1.LabelSelector{MatchLabels: selector},
 				Strategy: appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
 				Template: corev1.PodTemplateSpec{
-					ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{
-						"prometheus.io/scrape": "true", "prometheus.io/path": "/metrics", "prometheus.io/port": "8081",
-					}},
+					ObjectMeta: metav1.ObjectMeta{Labels: labels},
 					Spec: corev1.PodSpec{
 						ServiceAccountName: sealedSecretsName,
 						SecurityContext:    podSecurity(sealedSecretsUser),
@@ -76,12 +76,18 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 }
 
 func sealedSecretsContainer(image string) corev1.Container {
+	const name = "controller"
 	probe := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP}}
 	return corev1.Container{
-		Name: "controller", Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command: []string{"controller"},
 		// Keys come from the stack's config and are rotated there.
 		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0"},
+		Env: []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
+			ResourceFieldRef: &corev1.ResourceFieldSelector{
+				ContainerName: name, Resource: "limits.memory", Divisor: resource.MustParse("1"),
+			},
+		}}},
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: 8081, Protocol: corev1.ProtocolTCP},

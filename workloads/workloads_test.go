@@ -17,8 +17,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nullify005/manager-cluster-state/config"
@@ -134,27 +136,73 @@ func TestCatalog_EachStandsBehindWhatItComesAfter(t *testing.T) {
 	})
 }
 
+// The fields are those of https://kubernetes.io/docs/concepts/security/pod-security-standards/.
 func TestPods_PassTheRestrictedStandard(t *testing.T) {
 	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
 		for _, deployment := range of[*appsv1.Deployment](catalog) {
-			pod := deployment.Spec.Template.Spec
-			assert.False(t, pod.HostNetwork || pod.HostPID || pod.HostIPC, deployment.Name)
-			for _, volume := range pod.Volumes {
-				assert.Nil(t, volume.HostPath, deployment.Name)
-			}
-			for _, container := range pod.Containers {
-				security := container.SecurityContext
-				require.NotNil(t, security, deployment.Name)
-				assert.False(t, *security.AllowPrivilegeEscalation, deployment.Name)
-				assert.True(t, *security.ReadOnlyRootFilesystem, deployment.Name)
-				assert.True(t, *security.RunAsNonRoot, deployment.Name)
-				assert.Equal(t, []corev1.Capability{"ALL"}, security.Capabilities.Drop, deployment.Name)
-				assert.Empty(t, security.Capabilities.Add, deployment.Name)
-				assert.Equal(t, corev1.SeccompProfileTypeRuntimeDefault, security.SeccompProfile.Type, deployment.Name)
-			}
+			t.Run(deployment.Name, func(t *testing.T) { restricted(t, &deployment.Spec.Template) })
 		}
+	})
+}
+
+func restricted(t *testing.T, template *corev1.PodTemplateSpec) {
+	t.Helper()
+	pod := &template.Spec
+	assert.False(t, pod.HostNetwork || pod.HostPID || pod.HostIPC, "a namespace of the host")
+	if pod.SecurityContext != nil {
+		assert.Empty(t, pod.SecurityContext.Sysctls)
+		assert.Nil(t, pod.SecurityContext.SELinuxOptions)
+		assert.Nil(t, pod.SecurityContext.AppArmorProfile)
+		assert.Nil(t, pod.SecurityContext.WindowsOptions)
+	}
+	for _, volume := range pod.Volumes {
+		source := volume.VolumeSource
+		source.EmptyDir, source.Secret, source.ConfigMap, source.Projected, source.DownwardAPI, source.CSI = nil, nil, nil, nil, nil, nil
+		assert.Zero(t, source, "volume %s", volume.Name)
+	}
+	assert.Empty(t, pod.EphemeralContainers)
+	for _, container := range slices.Concat(pod.InitContainers, pod.Containers) {
+		for _, port := range container.Ports {
+			assert.Zero(t, port.HostPort)
+		}
+		security := container.SecurityContext
+		require.NotNil(t, security)
+		assert.Equal(t, new(false), security.AllowPrivilegeEscalation)
+		assert.Equal(t, new(true), security.ReadOnlyRootFilesystem, "not of the standard, but of ours")
+		assert.Equal(t, new(true), security.RunAsNonRoot)
+		assert.NotEqual(t, ptr.To[int64](0), security.RunAsUser)
+		assert.Equal(t, &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}, security.Capabilities)
+		assert.Equal(t, &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}, security.SeccompProfile)
+		assert.False(t, security.Privileged != nil && *security.Privileged)
+		assert.Nil(t, security.ProcMount)
+		assert.Nil(t, security.SELinuxOptions)
+		assert.Nil(t, security.AppArmorProfile)
+		assert.Nil(t, security.WindowsOptions)
+	}
+}
+
+func TestNamespaces_EnforceTheRestrictedStandard(t *testing.T) {
+	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
 		for _, namespace := range of[*corev1.Namespace](catalog) {
 			assert.Equal(t, "restricted", namespace.Labels["pod-security.kubernetes.io/enforce"], namespace.Name)
+			assert.Equal(t, "latest", namespace.Labels["pod-security.kubernetes.io/enforce-version"], namespace.Name)
+		}
+	})
+}
+
+// Flux's objects and the definitions carry the labels of their own projects.
+func TestObjects_MadeHereAreLabelledAlike(t *testing.T) {
+	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
+		for _, workload := range catalog {
+			for _, object := range workload.Objects {
+				kind := object.GetObjectKind().GroupVersionKind().Kind
+				if workload.Name == "flux-system" || kind == "CustomResourceDefinition" {
+					continue
+				}
+				for _, label := range []string{"name", "part-of", "managed-by"} {
+					assert.NotEmpty(t, object.GetLabels()["app.kubernetes.io/"+label], "%s %s has no label %s", kind, object.GetName(), label)
+				}
+			}
 		}
 	})
 }
@@ -182,6 +230,7 @@ func TestContainers_HaveMemoryBoundsAndProbes(t *testing.T) {
 			for _, container := range deployment.Spec.Template.Spec.Containers {
 				assert.False(t, container.Resources.Requests.Memory().IsZero(), "%s has no request", deployment.Name)
 				assert.False(t, container.Resources.Limits.Memory().IsZero(), "%s has no limit", deployment.Name)
+				assert.LessOrEqual(t, container.Resources.Requests.Memory().Value(), container.Resources.Limits.Memory().Value(), deployment.Name)
 				assert.NotNil(t, container.ReadinessProbe, deployment.Name)
 				assert.NotNil(t, container.LivenessProbe, deployment.Name)
 				for _, probe := range []*corev1.Probe{container.ReadinessProbe, container.LivenessProbe, container.StartupProbe} {
@@ -288,6 +337,68 @@ func TestChat_HasNoReplicaWithoutTokens(t *testing.T) {
 	assert.EqualValues(t, 1, replicas())
 }
 
+// templates are the pods of every Deployment, by name.
+func templates(catalog []workloads.Workload) map[string]corev1.PodTemplateSpec {
+	all := map[string]corev1.PodTemplateSpec{}
+	for _, deployment := range of[*appsv1.Deployment](catalog) {
+		all[deployment.Name] = deployment.Spec.Template
+	}
+	return all
+}
+
+func TestSecrets_AChangeRollsExactlyThePodsThatReadIt(t *testing.T) {
+	for reader, change := range map[string]func(*config.Config){
+		"service-intesis": func(cfg *config.Config) { cfg.Secrets.Intesis.Password = "changed" },
+		"chat-hvac":       func(cfg *config.Config) { cfg.Secrets.Slack.BotToken = "xoxb-changed" },
+	} {
+		cfg := *stacks(t)["production"]
+		before := templates(catalog(t, &cfg))
+		change(&cfg)
+		after := templates(catalog(t, &cfg))
+		for name := range before {
+			assert.Equal(t, name == reader, !assert.ObjectsAreEqual(before[name], after[name]), "%s, when the secret of %s changed", name, reader)
+		}
+	}
+}
+
+// secretFile is the one file of a Secret.
+func secretFile(t *testing.T, catalog []workloads.Workload, name, file string) map[string]string {
+	t.Helper()
+	for _, secret := range of[*corev1.Secret](catalog) {
+		if secret.Name == name {
+			require.Len(t, secret.Data, 1)
+			content := map[string]string{}
+			require.NoError(t, yaml.UnmarshalStrict(secret.Data[file], &content))
+			return content
+		}
+	}
+	t.Fatalf("there is no Secret %s", name)
+	return nil
+}
+
+// Text that YAML would read as a number, a truth, or its own syntax arrives as it is.
+func TestSecrets_ArriveAsTheyAre(t *testing.T) {
+	cfg := *stacks(t)["production"]
+	cfg.Secrets = config.Secrets{
+		Intesis: config.Intesis{Username: "0123", Password: `yes: "#{[*&!|>'%@` + "`"},
+		Slack:   config.Slack{AppToken: "xapp-1", BotToken: "xoxb-1"},
+	}
+	made := catalog(t, &cfg)
+	assert.Equal(t, map[string]string{"username": cfg.Secrets.Intesis.Username, "password": cfg.Secrets.Intesis.Password},
+		secretFile(t, made, "service-intesis", "creds.yaml"))
+	assert.Equal(t, map[string]string{
+		"appToken": "xapp-1", "botToken": "xoxb-1", "channel": cfg.HVAC.SlackChannel, "device": "127934703953",
+		"intesis": "http://service-intesis.service-intesis-v1.svc.cluster.local:2112",
+	}, secretFile(t, made, "chat-hvac", "config.yaml"))
+}
+
+func TestMock_NeedsNoSecret(t *testing.T) {
+	cfg := *stacks(t)["development"]
+	cfg.Secrets = config.Secrets{}
+	assert.Equal(t, map[string]string{"username": "mock", "password": "mock"},
+		secretFile(t, catalog(t, &cfg), "service-intesis", "creds.yaml"))
+}
+
 func TestMock_IsThereOnlyWhereConfigAsksForIt(t *testing.T) {
 	for stack, want := range map[string]bool{"development": true, "production": false} {
 		made := catalog(t, stacks(t)[stack])
@@ -322,6 +433,54 @@ func TestFlux_LowMemoryFitsAPi(t *testing.T) {
 	assert.EqualValues(t, 6*128, limits)
 }
 
+func TestFlux_TheProfileSetsConcurrencyAndTheHeapFollowsTheLimit(t *testing.T) {
+	for stack, want := range map[string]bool{"development": false, "production": true} {
+		controllers := 0
+		for _, deployment := range of[*appsv1.Deployment](catalog(t, stacks(t)[stack])) {
+			if deployment.Namespace != "flux-system" {
+				continue
+			}
+			controllers++
+			container := deployment.Spec.Template.Spec.Containers[0]
+			assert.Equal(t, want, slices.Contains(container.Args, "--concurrent=1"), "%s %s", stack, deployment.Name)
+			assert.True(t, slices.ContainsFunc(container.Env, func(v corev1.EnvVar) bool {
+				return v.Name == "GOMEMLIMIT" && v.ValueFrom.ResourceFieldRef.Resource == "limits.memory"
+			}), deployment.Name)
+		}
+		assert.Equal(t, 6, controllers)
+	}
+}
+
+// Whether each node has room for its pods, the scheduler says in a rehearsal; this says
+// that what is asked for is there at all.
+func TestMemory_AStacksNodesHaveWhatItsPodsAskFor(t *testing.T) {
+	for stack, cfg := range stacks(t) {
+		var have, want resource.Quantity
+		for _, node := range cfg.Cluster.Nodes {
+			if node.RunsWorkloads() {
+				have.Add(node.Allocatable())
+			}
+		}
+		for _, deployment := range of[*appsv1.Deployment](catalog(t, cfg)) {
+			for _, container := range deployment.Spec.Template.Spec.Containers {
+				for range *deployment.Spec.Replicas {
+					want.Add(*container.Resources.Requests.Memory())
+				}
+			}
+		}
+		assert.LessOrEqual(t, want.Value(), have.Value(), "%s asks for %s of %s", stack, &want, &have)
+		t.Logf("%s: requests %s of %s", stack, &want, &have)
+	}
+}
+
+func TestVersions_NameEveryImageAndFluxsRelease(t *testing.T) {
+	list := images(t)
+	versions := workloads.Versions(catalog(t, stacks(t)["development"]), list)
+	assert.Equal(t, "v2.9.4", versions["flux"])
+	assert.Len(t, versions, len(list)+1)
+	assert.NotContains(t, list, "flux", "the list itself is left alone")
+}
+
 func TestFlux_AnotherReleaseThanTheGeneratedOneIsRefused(t *testing.T) {
 	cfg := *stacks(t)["development"]
 	cfg.Flux.Version = "v2.9.4"
@@ -350,23 +509,27 @@ func TestCatalog_ListsEveryImageThatIsMissing(t *testing.T) {
 	}
 }
 
+// The list that the catalog gets here has tags that no code could know.
 func TestImages_ComeFromTheListAlone(t *testing.T) {
-	list := images(t)
-	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
+	for stack, cfg := range stacks(t) {
+		list := workloads.Images{}
+		for name := range images(t) {
+			list[name] = name + ":tag-of-a-test"
+		}
+		made, err := workloads.Catalog(cfg, list)
+		require.NoError(t, err)
 		used := map[string]bool{}
-		for _, deployment := range of[*appsv1.Deployment](catalog) {
-			image := deployment.Spec.Template.Spec.Containers[0].Image
-			if deployment.Namespace == "flux-system" {
-				assert.True(t, strings.HasPrefix(image, "ghcr.io/fluxcd/"), image)
-				continue
+		for _, deployment := range of[*appsv1.Deployment](made) {
+			for _, container := range deployment.Spec.Template.Spec.Containers {
+				if deployment.Namespace == "flux-system" {
+					assert.Regexp(t, `^ghcr\.io/fluxcd/`+deployment.Name+`:v`, container.Image)
+					continue
+				}
+				name, isOfTheList := strings.CutSuffix(container.Image, ":tag-of-a-test")
+				assert.True(t, isOfTheList, "%s: %s runs %s", stack, deployment.Name, container.Image)
+				used[name] = true
 			}
-			name, _, _ := strings.Cut(image, ":")
-			if strings.HasPrefix(image, "docker.io") {
-				name = image[:strings.LastIndex(image, ":")]
-			}
-			assert.Equal(t, list[name], image)
-			used[name] = true
 		}
 		assert.Len(t, used, len(list), "the list has an image that nothing uses")
-	})
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,25 +24,30 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// fluxRelease is the Flux release whose controllers tools/flux/go.mod pins.
+// fluxRelease is the Flux release whose controllers tools/flux/go.mod pins: raise the two
+// together. Nothing in the modules says it.
 const fluxRelease = "v2.9.4"
+
+// errNotThere is that a pinned module is neither downloaded nor to be had.
+var errNotThere = errors.New("downloading a pinned module")
 
 func main() {
 	out := "manifests"
 	if len(os.Args) == 2 {
 		out = os.Args[1]
 	}
-	if err := generate(out); err != nil {
+	if err := generate(context.Background(), out); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func generate(out string) error {
-	if err := flux(filepath.Join(out, "flux-system")); err != nil {
+// generate is to be called from the project's folder: the pins are in tools/*/go.mod.
+func generate(ctx context.Context, out string) error {
+	if err := flux(ctx, filepath.Join(out, "flux-system")); err != nil {
 		return err
 	}
-	return sealedSecrets(filepath.Join(out, "sealed-secrets"))
+	return sealedSecrets(ctx, filepath.Join(out, "sealed-secrets"))
 }
 
 // controllers are the Flux controllers, in the order that flux install has them.
@@ -52,10 +58,10 @@ func controllers() []string {
 	}
 }
 
-func flux(out string) error {
+func flux(ctx context.Context, out string) error {
 	const root = "/flux"
 	disk := filesys.MakeFsInMemory()
-	bases, err := moduleDir("flux-cli", "github.com/fluxcd/flux2/v2")
+	bases, err := moduleDir(ctx, "flux-cli", fluxModule)
 	if err != nil {
 		return err
 	}
@@ -64,12 +70,12 @@ func flux(out string) error {
 			return err
 		}
 	}
-	pins, err := pinned("flux")
+	pins, err := fluxPins()
 	if err != nil {
 		return err
 	}
 	for _, name := range controllers() {
-		if err := controller(disk, filepath.Join(root, "bases", name), name, pins["github.com/fluxcd/"+name]); err != nil {
+		if err := controller(ctx, disk, filepath.Join(root, "bases", name), name, pins["github.com/fluxcd/"+name]); err != nil {
 			return err
 		}
 	}
@@ -80,13 +86,13 @@ func flux(out string) error {
 	if err != nil {
 		return fmt.Errorf("building Flux's manifests: %w", err)
 	}
-	return write(out, objects)
+	return write(out, header(pins), objects)
 }
 
 // controller makes a base whose CRDs and Deployment are the pinned module's own, where
 // flux2 would download those of a release.
-func controller(disk filesys.FileSystem, base, name, version string) error {
-	module, err := moduleDir("flux", "github.com/fluxcd/"+name)
+func controller(ctx context.Context, disk filesys.FileSystem, base, name, version string) error {
+	module, err := moduleDir(ctx, "flux", "github.com/fluxcd/"+name)
 	if err != nil {
 		return err
 	}
@@ -111,7 +117,7 @@ func controller(disk filesys.FileSystem, base, name, version string) error {
 }
 
 // writeInstall is what `flux install` puts around the bases: the namespace, roles that are
-// named after it, policies, and labels that say which release this is.
+// named after it, policies, a node selector, and labels that say which release this is.
 func writeInstall(disk filesys.FileSystem, root string) error {
 	resources := []string{"namespace.yaml", "roles", "policies"}
 	for _, name := range controllers() {
@@ -124,7 +130,18 @@ func writeInstall(disk filesys.FileSystem, root string) error {
 	}
 	return errors.Join(
 		writeYAML(disk, filepath.Join(root, "namespace.yaml"), map[string]any{
-			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": "flux-system"},
+			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{
+				"name": "flux-system",
+				"labels": map[string]string{
+					"pod-security.kubernetes.io/warn": "restricted", "pod-security.kubernetes.io/warn-version": "latest",
+				},
+			},
+		}),
+		writeYAML(disk, filepath.Join(root, "node-selector.yaml"), map[string]any{
+			"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "all"},
+			"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
+				"nodeSelector": map[string]string{"kubernetes.io/os": "linux"},
+			}}},
 		}),
 		writeYAML(disk, filepath.Join(root, "roles", "kustomization.yaml"), kustomization(map[string]any{
 			"resources": []string{"../rbac"}, "nameSuffix": "-flux-system",
@@ -142,12 +159,13 @@ func writeInstall(disk filesys.FileSystem, root string) error {
 		}),
 		writeYAML(disk, filepath.Join(root, "kustomization.yaml"), kustomization(map[string]any{
 			"resources": resources, "transformers": []string{"labels.yaml"},
+			"patches": []any{map[string]any{"path": "node-selector.yaml", "target": map[string]string{"kind": "Deployment"}}},
 		})),
 	)
 }
 
 // write splits the objects in two files: the definitions, which nobody reads, and the rest.
-func write(out string, objects resmap.ResMap) error {
+func write(out, header string, objects resmap.ResMap) error {
 	var crds, rest [][]byte
 	for _, object := range objects.Resources() {
 		content, err := object.AsYAML()
@@ -161,13 +179,13 @@ func write(out string, objects resmap.ResMap) error {
 		}
 	}
 	return errors.Join(
-		writeFile(filepath.Join(out, "crds.yaml"), bytes.Join(crds, []byte("---\n"))),
-		writeFile(filepath.Join(out, "install.yaml"), bytes.Join(rest, []byte("---\n"))),
+		writeFile(filepath.Join(out, "crds.yaml"), header, bytes.Join(crds, []byte("---\n"))),
+		writeFile(filepath.Join(out, "install.yaml"), header, bytes.Join(rest, []byte("---\n"))),
 	)
 }
 
-func sealedSecrets(out string) error {
-	module, err := moduleDir("sealed-secrets", "github.com/bitnami/sealed-secrets")
+func sealedSecrets(ctx context.Context, out string) error {
+	module, err := moduleDir(ctx, "sealed-secrets", sealedModule)
 	if err != nil {
 		return err
 	}
@@ -175,11 +193,25 @@ func sealedSecrets(out string) error {
 	if err != nil {
 		return fmt.Errorf("reading the definition of SealedSecret: %w", err)
 	}
-	return writeFile(filepath.Join(out, "crds.yaml"), bytes.TrimPrefix(content, []byte("---\n")))
+	pins, err := sealedSecretsPins()
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(out, "crds.yaml"), header(pins), bytes.TrimPrefix(content, []byte("---\n")))
 }
 
-func writeFile(path string, content []byte) error {
-	header := "# Generated from the modules that tools/ pins. Do not edit: run make generate.\n"
+// header says what a file was generated from, so that a glance, and a test that needs none
+// of the modules, can tell whether it is stale.
+func header(pins map[string]string) string {
+	var text strings.Builder
+	text.WriteString("# Generated from the modules that tools/ pins. Do not edit: run make generate.\n")
+	for _, module := range slices.Sorted(maps.Keys(pins)) {
+		fmt.Fprintf(&text, "# %s %s\n", module, pins[module])
+	}
+	return text.String()
+}
+
+func writeFile(path, header string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
@@ -210,8 +242,32 @@ func copyInto(disk filesys.FileSystem, from, to string) error {
 	})
 }
 
-// pinned are the versions that a tool's module requires.
-func pinned(tool string) (map[string]string, error) {
+const (
+	fluxModule   = "github.com/fluxcd/flux2/v2"
+	sealedModule = "github.com/bitnami/sealed-secrets"
+)
+
+// fluxPins are the modules that manifests/flux-system is made of, with their versions.
+func fluxPins() (map[string]string, error) {
+	pins, err := pinned("flux-cli", fluxModule)
+	if err != nil {
+		return nil, err
+	}
+	modules := make([]string, 0, len(controllers()))
+	for _, name := range controllers() {
+		modules = append(modules, "github.com/fluxcd/"+name)
+	}
+	of, err := pinned("flux", modules...)
+	maps.Copy(pins, of)
+	return pins, err
+}
+
+func sealedSecretsPins() (map[string]string, error) {
+	return pinned("sealed-secrets", sealedModule)
+}
+
+// pinned are the versions of modules that a tool's go.mod requires.
+func pinned(tool string, modules ...string) (map[string]string, error) {
 	path := filepath.Join("tools", tool, "go.mod")
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -221,27 +277,35 @@ func pinned(tool string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the pins of %s: %w", tool, err)
 	}
-	versions := make(map[string]string, len(file.Require))
+	versions := make(map[string]string, len(modules))
 	for _, require := range file.Require {
-		versions[require.Mod.Path] = require.Mod.Version
+		if slices.Contains(modules, require.Mod.Path) {
+			versions[require.Mod.Path] = require.Mod.Version
+		}
+	}
+	for _, module := range modules {
+		if versions[module] == "" {
+			return nil, fmt.Errorf("reading the pins of %s: %s doesn't require %s", tool, path, module)
+		}
 	}
 	return versions, nil
 }
 
 // moduleDir is the folder of a module that a tool pins, downloaded if need be.
-func moduleDir(tool, module string) (string, error) {
-	cmd := exec.CommandContext(context.Background(), "go", "mod", "download", "-json", module)
+func moduleDir(ctx context.Context, tool, module string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
 	cmd.Dir = filepath.Join("tools", tool)
-	cmd.Env = slices.Concat(os.Environ(), []string{"GOFLAGS=-mod=readonly", "GOSUMDB=off"})
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOSUMDB=off")
 	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("downloading %s: %w", module, err)
-	}
 	var found struct {
-		Dir string `json:"Dir"`
+		Dir   string `json:"Dir"`
+		Error string `json:"Error"`
 	}
-	if err := json.Unmarshal(out, &found); err != nil {
-		return "", fmt.Errorf("finding %s: %w", module, err)
+	if err := json.Unmarshal(out, &found); err == nil && found.Error != "" {
+		return "", fmt.Errorf("%w: %s, pinned in tools/%s: %s", errNotThere, module, tool, found.Error)
+	}
+	if err != nil || found.Dir == "" {
+		return "", fmt.Errorf("finding %s, pinned in tools/%s: %w", module, tool, err)
 	}
 	return found.Dir, nil
 }

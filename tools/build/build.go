@@ -40,14 +40,12 @@ type build struct {
 	out     string // where binaries and stamps go
 	temp    string // this build's own folder, inside out
 	version string
+	needs   string    // the lowest Go that the tool's module is for
 	verbose io.Writer // nil unless go's own output is wanted
 }
 
 func newBuild(t tool, toolsDir, out string) (*build, error) {
 	b := &build{tool: t, dir: filepath.Join(toolsDir, t.name), out: out, version: t.release}
-	if b.version != "" {
-		return b, nil
-	}
 	path := filepath.Join(b.dir, "go.mod")
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -56,6 +54,12 @@ func newBuild(t tool, toolsDir, out string) (*build, error) {
 	file, err := modfile.Parse(path, content, nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the pin of %s: %w", t.name, err)
+	}
+	if file.Go != nil {
+		b.needs = "go" + file.Go.Version
+	}
+	if b.version != "" {
+		return b, nil
 	}
 	for _, require := range file.Require {
 		if require.Mod.Path == t.module {
@@ -161,7 +165,9 @@ func (b *build) goCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.dir
 	cmd.Env = append(os.Environ(),
-		"CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false", "GOSUMDB=off", "GOTOOLCHAIN=local", "GOWORK=off")
+		"CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false", "GOSUMDB=off", "GOTOOLCHAIN=local", "GOWORK=off",
+		// A killed go leaves its own temporary folder, so it is put where ours is removed.
+		"GOTMPDIR="+b.temp)
 	// A compiler in the middle of a file must go with its parent.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -195,10 +201,12 @@ func tail(text string, lines int) string {
 // patched makes a copy of the tool's module, patches it, and writes a go.mod that builds
 // the copy in the module's place.
 func (b *build) patched(ctx context.Context) (modfilePath string, err error) {
-	cmd := b.goCommand(ctx, "mod", "download", "-json", b.module)
-	out, err := cmd.Output()
+	if err := b.execute(b.goCommand(ctx, "mod", "download", b.module)); err != nil {
+		return "", err
+	}
+	out, err := b.goCommand(ctx, "mod", "download", "-json", b.module).Output()
 	if err != nil {
-		return "", fmt.Errorf("downloading %s: %w", b.module, err)
+		return "", fmt.Errorf("finding %s: %w", b.module, err)
 	}
 	var module struct {
 		Dir string `json:"Dir"`

@@ -110,6 +110,46 @@ func TestBuild_AnInterruptedOneLeavesNothingBehind(t *testing.T) {
 	assert.NoFileExists(t, filepath.Join(b.out, "greet"))
 }
 
+func TestBuild_OneInterruptedMidwayKeepsTheOldBinary(t *testing.T) {
+	b := fixture(t)
+	_, err := b.run(context.Background())
+	require.NoError(t, err)
+	before, err := os.ReadFile(filepath.Join(b.out, "greet"))
+	require.NoError(t, err)
+
+	// A build that has begun to write, and stays at it until it is stopped.
+	bin := t.TempDir()
+	script := "#!/bin/sh\n: >\"$GOTMPDIR/begun\"\nsleep 300 & wait\n"
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o700))
+	t.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	write(t, b.dir, "main.go", "package main\n\nfunc main() {}\n")
+	ctx, cancel := context.WithCancel(context.Background())
+	failed := make(chan error, 1)
+	go func() {
+		_, err := b.run(ctx)
+		failed <- err
+	}()
+	require.Eventually(t, func() bool {
+		begun, err := filepath.Glob(filepath.Join(b.out, tempPrefix+"*", "begun"))
+		return err == nil && len(begun) == 1
+	}, 10*time.Second, 5*time.Millisecond)
+	cancel()
+	select {
+	case err := <-failed:
+		require.Error(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("what the build started was not stopped with it")
+	}
+
+	after, err := os.ReadFile(filepath.Join(b.out, "greet"))
+	require.NoError(t, err)
+	assert.Equal(t, before, after)
+	leftovers, err := filepath.Glob(filepath.Join(b.out, tempPrefix+"*"))
+	require.NoError(t, err)
+	assert.Empty(t, leftovers)
+	assertFresh(t, b, false, "what is there was built from something else")
+}
+
 func TestBuildAll_ClearsWhatAKilledBuildLeft(t *testing.T) {
 	b := fixture(t)
 	require.NoError(t, os.MkdirAll(filepath.Join(b.out, tempPrefix+"killed", "bin"), 0o755))
@@ -169,6 +209,7 @@ func TestTools_EachHasItsPinAndItsVersion(t *testing.T) {
 	for _, b := range builds {
 		assert.NotEmpty(t, b.version, b.name)
 		assert.NotEmpty(t, b.binaries, b.name)
+		assert.NotEmpty(t, b.needs, b.name)
 		assert.FileExists(t, filepath.Join(b.dir, "go.sum"))
 	}
 	entries, err := os.ReadDir("..")
@@ -176,11 +217,20 @@ func TestTools_EachHasItsPinAndItsVersion(t *testing.T) {
 	for _, entry := range entries {
 		if entry.IsDir() && entry.Name() != "build" {
 			_, err := selected([]string{entry.Name()}, "..", t.TempDir())
-			assert.NoError(t, err, "a folder with no entry in the table")
+			require.NoError(t, err, "a folder with no entry in the table")
 		}
 	}
 	_, err = selected([]string{"nonsense"}, "..", t.TempDir())
 	assert.ErrorContains(t, err, `no tool is called "nonsense"; there are kwok, etcd`)
+}
+
+func TestPreflight_RefusesAGoThatIsTooOldBeforeAnythingIsBuilt(t *testing.T) {
+	b := fixture(t)
+	b.needs = "go1.26.8"
+	require.NoError(t, preflight([]*build{b}, "go1.26.8"))
+	require.NoError(t, preflight([]*build{b}, "go1.27.0"))
+	require.NoError(t, preflight([]*build{b}, "devel go1.27-abcdef"))
+	require.ErrorContains(t, preflight([]*build{b}, "go1.26.7"), "hello v1.2.3 needs go1.26.8 or newer, and this is go1.26.7")
 }
 
 func TestGoCommand_IsKilledWithEverythingItStarted(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -67,6 +68,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	stale, err := staleOnes(ctx, builds, stdout, *verbose)
 	if err != nil || len(stale) == 0 {
+		return err
+	}
+	if err := preflight(stale, runtime.Version()); err != nil {
 		return err
 	}
 	return buildAll(ctx, stale, *out, stdout, *verbose)
@@ -132,6 +136,7 @@ func buildAll(ctx context.Context, stale []*build, out string, stdout io.Writer,
 	if err := os.MkdirAll(filepath.Join(out, ".stamps"), 0o755); err != nil {
 		return fmt.Errorf("making the binaries' folder: %w", err)
 	}
+	warnOfFullDisk(ctx, stdout, out, len(stale))
 	unlock, err := lock(ctx, filepath.Join(out, ".stamps", "lock"), stdout)
 	if err != nil {
 		return err
