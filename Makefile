@@ -19,6 +19,9 @@ help: ## list the targets
 up: tools-rehearsal mcs ## rehearse a stack: a control plane, then the real pulumi up (STACK=development)
 	@.tools/bin/mcs rehearse up --stack $(STACK)
 
+preview: tools-rehearsal mcs ## show what up would change, field by field (STACK=development)
+	@.tools/bin/mcs rehearse preview --stack $(STACK)
+
 status: mcs ## show each workload of the rehearsal, and why one is not ready (STACK=development)
 	@.tools/bin/mcs rehearse status --stack $(STACK)
 

@@ -44,7 +44,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	}
 	err = delivery.Deliver(ctx, &delivery.Args{
 		Catalog:      catalog,
-		Needs:        map[string][]pulumi.Resource{"sealed-secrets": {keys}},
+		Needs:        map[string][]pulumi.Resource{"sealed-secrets": keys.Secrets},
 		Provider:     on.Provider,
 		ReadyTimeout: cfg.ReadyTimeout.Duration,
 	})

@@ -245,17 +245,11 @@ func (s *stage) assertObjects(t *testing.T, want []string) {
 			more = []string{err.Error()}
 			return false
 		}
-		more, fewer = without(slices.DeleteFunc(now, isControllersOwnKey), want), without(want, now)
+		more, fewer = without(now, want), without(want, now)
 		return len(more)+len(fewer) == 0
 	}, time.Minute, 500*time.Millisecond)
 	assert.Empty(t, more, "left behind")
 	assert.Empty(t, fewer, "gone, though not of the stack")
-}
-
-// isControllersOwnKey knows the one thing that a controller leaves: given no sealing key by
-// the stack, the sealed-secrets controller makes one, of which Pulumi knows nothing.
-func isControllersOwnKey(object string) bool {
-	return strings.HasPrefix(object, "secrets kube-system/sealed-secrets-key")
 }
 
 func without(all, some []string) []string {

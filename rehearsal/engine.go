@@ -180,6 +180,14 @@ func (e *engine) setPlaceholders(ctx context.Context) error {
 			args = append(args, "--secret", r.project+":"+path+"="+values[path])
 		}
 	}
+	if _, overridden := r.overrides[sealingKeys]; !overridden {
+		certificate, privateKey, err := sealingPair(time.Now())
+		if err != nil {
+			return err
+		}
+		first := r.project + ":" + sealingKeys + "[0]"
+		args = append(args, "--plaintext", first+".certificate="+certificate, "--secret", first+".privateKey="+privateKey)
+	}
 	if err := e.quietly(ctx, args...); err != nil {
 		return fmt.Errorf("setting the placeholders of secrets: %w", err)
 	}
@@ -247,6 +255,12 @@ func (e *engine) preview(ctx context.Context) ([]Change, error) {
 		return nil, err
 	}
 	return parsePreview(out)
+}
+
+// showPreview passes on a preview as Pulumi words it.
+func (e *engine) showPreview(ctx context.Context) error {
+	out := e.rehearsal.out
+	return e.run(ctx, out, out, e.stackArgs("preview", "--diff", "--suppress-progress", "--color", e.rehearsal.color)...)
 }
 
 func parsePreview(out []byte) ([]Change, error) {

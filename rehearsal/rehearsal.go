@@ -390,6 +390,19 @@ func (r *Rehearsal) Preview(ctx context.Context) (changes []Change, err error) {
 	return changes, err
 }
 
+// ShowPreview writes Pulumi's own account of what an update would change to Out.
+func (r *Rehearsal) ShowPreview(ctx context.Context) error {
+	if !r.folder.exists() {
+		return ErrNothing
+	}
+	return r.locked(ctx, func() error {
+		if err := r.engine.prepare(ctx); err != nil {
+			return err
+		}
+		return r.engine.showPreview(ctx)
+	})
+}
+
 // Destroy has Pulumi delete the stack's objects. The controllers run on meanwhile, since
 // finalizers are theirs to answer, and are stopped after.
 func (r *Rehearsal) Destroy(ctx context.Context) error {

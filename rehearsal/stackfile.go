@@ -164,8 +164,13 @@ func removeChild(node *yaml.Node, key string) {
 	}
 }
 
-// placeholders gives every secret of the config a value of the right shape, by its path. It
-// leaves out lists: the sealing keys, of which direct delivery needs none.
+// sealingKeys is the one list with secrets in it. A rehearsal has a throw-away key pair of
+// its own there: given none, the sealed-secrets controller would make one, which no
+// destroy knows of.
+const sealingKeys = "sealing.keys"
+
+// placeholders gives every secret of the config that is not in a list a value of the right
+// shape, by its path.
 func placeholders() map[string]string {
 	found := map[string]string{}
 	collectSecrets(reflect.TypeFor[config.Config](), "", found)
@@ -201,11 +206,8 @@ func (r *Rehearsal) rehearsalFile(source []byte, previous *stackFile) (data []by
 	if err != nil {
 		return nil, false, err
 	}
-	sealed := hasSecure(file.get("sealing.keys"))
 	file.dropSecrets()
-	if sealed {
-		file.remove("sealing.keys")
-	}
+	file.remove(sealingKeys)
 	overrides := map[string]any{
 		"cluster.kind":       string(config.Existing),
 		"cluster.kubeconfig": r.folder.kubeconfig(),
@@ -220,6 +222,14 @@ func (r *Rehearsal) rehearsalFile(source []byte, previous *stackFile) (data []by
 		}
 	}
 	complete = true
+	if _, overridden := overrides[sealingKeys]; !overridden {
+		pair := previous.get(sealingKeys)
+		if complete = hasSecure(pair); complete {
+			if err := file.set(sealingKeys, pair); err != nil {
+				return nil, false, err
+			}
+		}
+	}
 	if salt := child(previous.root, "encryptionsalt"); salt != nil {
 		setChild(file.root, "encryptionsalt", salt)
 	}

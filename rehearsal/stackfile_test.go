@@ -79,10 +79,16 @@ func TestRehearsalFile_HasNothingThatTheRealSaltEncrypted(t *testing.T) {
 
 func TestRehearsalFile_KeepsItsOwnPlaceholders(t *testing.T) {
 	previous := "encryptionsalt: ours\nconfig:\n  p:secrets:\n"
+	values := map[string]any{sealingKeys: []any{map[string]any{
+		"certificate": "ours", "privateKey": map[string]string{"secure": "OURS"},
+	}}}
 	for path := range placeholders() {
+		values[path] = map[string]string{"secure": "OURS " + path}
+	}
+	for path, value := range values {
 		file, err := parseStackFile("p", []byte(previous))
 		require.NoError(t, err)
-		require.NoError(t, file.set(path, map[string]string{"secure": "OURS " + path}))
+		require.NoError(t, file.set(path, value))
 		data, err := file.bytes()
 		require.NoError(t, err)
 		previous = string(data)

@@ -60,6 +60,7 @@ real ` + "`pulumi up`" + ` of the stack file, and the real controllers of Flux a
 Kubelets are simulated, so no image is pulled. No Docker and no root are needed.`,
 		Example: `  mcs rehearse up                      # the development stack
   mcs rehearse up --stack production
+  mcs rehearse preview
   mcs rehearse status --stack production
   mcs rehearse down --stack production`,
 	}
@@ -68,7 +69,7 @@ Kubelets are simulated, so no image is pulled. No Docker and no root are needed.
 	flags.StringVar(&a.project, "project", ".", "folder of Pulumi.yaml")
 	flags.StringVar(&a.folder, "dir", "", "folder of the rehearsal (default .rehearsal/<stack> in the project)")
 	flags.StringVar(&a.tools, "tools", "", "folder of the programs (default .tools/bin in the project)")
-	group.AddCommand(a.upCommand(), a.statusCommand(), a.downCommand())
+	group.AddCommand(a.upCommand(), a.previewCommand(), a.statusCommand(), a.downCommand())
 	return group
 }
 
@@ -93,6 +94,33 @@ one is not ready. Run it again after a change, a crash or a Ctrl-C.`,
 	}
 }
 
+func (a *application) previewCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "preview",
+		Short: "Show what up would change, field by field",
+		Long: `preview is pulumi preview against the state of the rehearsal. It changes nothing, and needs no
+running cluster, but one that was up before.`,
+		Example: `  mcs rehearse preview
+  mcs rehearse preview --stack production`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := a.rehearsal()
+			if err != nil {
+				return err
+			}
+			return a.explain(r.ShowPreview(cmd.Context()))
+		},
+	}
+}
+
+// explain tells how to get out of the one situation that only a person can end.
+func (a *application) explain(err error) error {
+	if errors.Is(err, rehearsal.ErrNothing) {
+		return fmt.Errorf("%w: start it with mcs rehearse up --stack %s", err, a.stack)
+	}
+	return err
+}
+
 func (a *application) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
@@ -113,11 +141,8 @@ func (a *application) statusCommand() *cobra.Command {
 
 func (a *application) status(ctx context.Context, r *rehearsal.Rehearsal) error {
 	report, err := r.Status(ctx)
-	if errors.Is(err, rehearsal.ErrNothing) {
-		return fmt.Errorf("%w: start it with mcs rehearse up --stack %s", err, a.stack)
-	}
 	if err != nil {
-		return err
+		return a.explain(err)
 	}
 	for _, process := range report.Processes {
 		a.log.Info("runs", "program", process.Name(), "process", process.PID)

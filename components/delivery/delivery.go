@@ -26,15 +26,17 @@ type Args struct {
 // Deliver makes a component for each workload; a workload's first object waits for every
 // object of the workloads that it comes after.
 func Deliver(ctx *pulumi.Context, args *Args, opts ...pulumi.ResourceOption) error {
-	delivered := make(map[string]pulumi.Resource, len(args.Catalog))
+	// Objects, not components: the SDK lists a component's children when it is asked, and
+	// those that it is still registering are not among them.
+	delivered := make(map[string][]pulumi.Resource, len(args.Catalog))
 	for _, workload := range args.Catalog {
 		after := append([]pulumi.Resource(nil), args.Needs[workload.Name]...)
 		for _, name := range workload.After {
-			component, ok := delivered[name]
+			objects, ok := delivered[name]
 			if !ok {
 				return fmt.Errorf("workload %s comes after %s, which is not delivered before it", workload.Name, name)
 			}
-			after = append(after, component)
+			after = append(after, objects...)
 		}
 		component, err := NewDirect(ctx, workload.Name, &DirectArgs{
 			Workload: workload, After: after, Provider: args.Provider, ReadyTimeout: args.ReadyTimeout,
@@ -42,7 +44,7 @@ func Deliver(ctx *pulumi.Context, args *Args, opts ...pulumi.ResourceOption) err
 		if err != nil {
 			return err
 		}
-		delivered[workload.Name] = component
+		delivered[workload.Name] = component.Objects
 	}
 	return nil
 }

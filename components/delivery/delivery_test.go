@@ -48,6 +48,7 @@ func small(name string, after ...string) workloads.Workload {
 				Data:       map[string][]byte{"bytes": []byte("canary")},
 			},
 			&rbacv1.Role{TypeMeta: kind("rbac.authorization.k8s.io/v1", "Role"), ObjectMeta: meta("kube-system", "app")},
+			&corev1.Service{TypeMeta: kind("v1", "Service"), ObjectMeta: meta(name, "app")},
 			&corev1.Namespace{TypeMeta: kind("v1", "Namespace"), ObjectMeta: meta("", name)},
 		},
 	}
@@ -78,6 +79,7 @@ func TestDirect_EveryObjectIsAResourceOfItsOwnTypeUnderItsWorkload(t *testing.T)
 		got[r.Type] = r.Name
 	}
 	assert.Equal(t, map[string]string{
+		"kubernetes:core/v1:Service":                   "one/app",
 		"kubernetes:core/v1:Namespace":                 "one/one",
 		"kubernetes:rbac.authorization.k8s.io/v1:Role": "one/kube-system/app",
 		"kubernetes:core/v1:Secret":                    "one/creds",
@@ -124,7 +126,7 @@ func TestDirect_ASecretsDataAreSecret(t *testing.T) {
 	assert.Equal(t, []string{"data"}, secret.RPC.GetAdditionalSecretOutputs())
 }
 
-func TestDirect_OnlyAnIngressIsNotAwaited(t *testing.T) {
+func TestDirect_AllButIngressesAndServicesAreAwaited(t *testing.T) {
 	recorder := &pulumitest.Recorder{}
 	require.NoError(t, deliver(t, recorder, small("one")))
 	for _, r := range recorder.All() {
@@ -133,7 +135,7 @@ func TestDirect_OnlyAnIngressIsNotAwaited(t *testing.T) {
 		}
 		annotations := r.Inputs["metadata"].ObjectValue()["annotations"]
 		skipped := annotations.IsObject() && annotations.ObjectValue().HasValue("pulumi.com/skipAwait")
-		assert.Equal(t, strings.HasSuffix(r.Type, ":Ingress"), skipped, r.Type)
+		assert.Equal(t, strings.HasSuffix(r.Type, ":Ingress") || strings.HasSuffix(r.Type, ":Service"), skipped, r.Type)
 		assert.Equal(t, "1m0s", r.RPC.GetCustomTimeouts().GetCreate(), r.Type)
 	}
 }

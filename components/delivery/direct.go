@@ -31,7 +31,8 @@ type DirectArgs struct {
 type Direct struct {
 	pulumi.ResourceState
 
-	objects []pulumi.Resource
+	// Objects are what to wait for, to wait for the workload.
+	Objects []pulumi.Resource
 }
 
 type object struct{ pulumi.CustomResourceState }
@@ -59,7 +60,7 @@ func NewDirect(ctx *pulumi.Context, name string, args *DirectArgs, opts ...pulum
 			}
 			made = append(made, resource)
 		}
-		direct.objects = append(direct.objects, made...)
+		direct.Objects = append(direct.Objects, made...)
 		before = made
 	}
 	return direct, ctx.RegisterResourceOutputs(direct, pulumi.Map{"urls": pulumi.ToStringArray(args.Workload.URLs)})
@@ -68,8 +69,7 @@ func NewDirect(ctx *pulumi.Context, name string, args *DirectArgs, opts ...pulum
 func (d *Direct) register(
 	ctx *pulumi.Context, name string, args *DirectArgs, u *unstructured.Unstructured, before []pulumi.Resource,
 ) (pulumi.Resource, error) {
-	if u.GetKind() == "Ingress" {
-		// A load balancer's address is the cluster's business, and not every cluster has one.
+	if !awaited(u.GetKind()) {
 		annotations := u.GetAnnotations()
 		if annotations == nil {
 			annotations = map[string]string{}
@@ -97,6 +97,11 @@ func (d *Direct) register(
 	}
 	return resource, nil
 }
+
+// awaited says whether an update waits until an object of a kind is ready. An Ingress waits
+// for the address of a load balancer, which not every cluster has. A Service waits for its
+// pods to be ready, as the Deployment beside it does anyway, and then for ten seconds more.
+func awaited(kind string) bool { return kind != "Ingress" && kind != "Service" }
 
 // resourceName is unique among the objects of one type: the workload's name, the object's
 // namespace where that is not the workload's, and its name.

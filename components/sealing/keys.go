@@ -36,7 +36,8 @@ type KeysArgs struct {
 type Keys struct {
 	pulumi.ResourceState
 
-	secrets []*secret
+	// Secrets are what to wait for, to wait for the keys.
+	Secrets []pulumi.Resource
 }
 
 type secret struct{ pulumi.CustomResourceState }
@@ -78,7 +79,7 @@ func NewKeys(ctx *pulumi.Context, name string, args *KeysArgs, opts ...pulumi.Re
 		if err != nil {
 			return nil, fmt.Errorf("installing the sealing key %s: %w", ids[i], err)
 		}
-		keys.secrets = append(keys.secrets, object)
+		keys.Secrets = append(keys.Secrets, object)
 	}
 	return keys, ctx.RegisterResourceOutputs(keys, pulumi.Map{"fingerprints": pulumi.ToStringArray(ids)})
 }
