@@ -71,7 +71,7 @@ tools: ## build every pinned tool that is missing or stale
 tools-rehearsal:
 	@go run ./tools/build $(REHEARSAL_TOOLS)
 tools-test:
-	@go run ./tools/build gotestsum kubeconform
+	@go run ./tools/build gotestsum
 tools-lint:
 	@go run ./tools/build $(LINT_TOOLS)
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -24,7 +25,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	if err != nil {
 		return err
 	}
-	images, err := workloads.LoadImages(cfg.Images)
+	images, err := workloads.LoadImages(filepath.Join(info.RootDirectory, cfg.Images))
 	if err != nil {
 		return err
 	}

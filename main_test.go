@@ -193,6 +193,38 @@ func TestProgram_RefusesABadStackBeforeAnythingIsRegistered(t *testing.T) {
 	}
 }
 
+// The fixtures of config, run through the whole program: whatever is wrong with a stack file
+// is told before anything is registered.
+func TestProgram_RefusesEveryBadStackFileBeforeAnythingIsRegistered(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("config", "testdata", "invalid", "*.yaml"))
+	require.NoError(t, err)
+	ran := 0
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if strings.Contains(string(content), "{{") || strings.Contains(string(content), "secure:") {
+			continue // config's own tests fill in keys, and decrypt
+		}
+		values, secretKeys, err := config.ReadStackFile(pulumitest.Project, content)
+		if err != nil {
+			continue // no stack file at all: the engine itself refuses it
+		}
+		ran++
+		root, err := os.Getwd()
+		require.NoError(t, err)
+		recorder := &pulumitest.Recorder{}
+		info := &pulumi.RunInfo{
+			Project: pulumitest.Project, Stack: "test", RootDirectory: root, Config: values, ConfigSecretKeys: secretKeys,
+		}
+		err = recorder.Run(program(info), true)
+		require.Error(t, err, file)
+		var problems config.Problems
+		require.ErrorAs(t, err, &problems, file)
+		assert.Zero(t, len(recorder.All()), file) //nolint:testifylint // its list of registrations would fill pages
+	}
+	assert.Greater(t, ran, 40)
+}
+
 func TestProgram_DevelopmentNeedsNoSecretAndNoPreparation(t *testing.T) {
 	content, err := os.ReadFile("Pulumi.development.yaml")
 	require.NoError(t, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -114,6 +115,7 @@ func developmentsLife(t *testing.T) {
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
+	s.step("what can't be scheduled is told, and mended by the next up", s.assertUnschedulable)
 	s.step("destroy leaves the cluster as it was", func(t *testing.T) {
 		require.NoError(t, s.Destroy(t.Context()))
 		s.assertObjects(t, before)
@@ -145,8 +147,57 @@ func productionsLife(t *testing.T) {
 		s.assertReady(t)
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
+	s.step("pods run on the agents, which are as small as a Pi", s.assertOnAgents)
 	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
 	s.step("down leaves nothing", s.assertDown)
+}
+
+// assertUnschedulable closes every node to new pods and rolls one.
+func (s *stage) assertUnschedulable(t *testing.T) {
+	cordon := func(closed bool) {
+		c, err := s.Client()
+		require.NoError(t, err)
+		var nodes corev1.NodeList
+		require.NoError(t, c.List(t.Context(), &nodes))
+		require.NotEmpty(t, nodes.Items)
+		for _, node := range nodes.Items {
+			patch := fmt.Appendf(nil, `{"spec": {"unschedulable": %t}}`, closed)
+			require.NoError(t, c.Patch(t.Context(), &node, client.RawPatch(types.MergePatchType, patch)))
+		}
+	}
+	cordon(true)
+	s.Set("hvac.weatherInterval", "9m")
+	s.Set("readyTimeout", "10s")
+	require.Error(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+	report, err := s.Status(t.Context())
+	require.NoError(t, err)
+	assert.False(t, report.OK())
+	var text strings.Builder
+	require.NoError(t, report.Render(&text))
+	assert.Regexp(t, `exporter-weather\s+0/1`, text.String())
+	assert.Contains(t, text.String(), "3 node(s) were unschedulable", "the scheduler's own words")
+
+	cordon(false)
+	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+	s.assertReady(t)
+}
+
+func (s *stage) assertOnAgents(t *testing.T) {
+	c, err := s.Client()
+	require.NoError(t, err)
+	var pods corev1.PodList
+	require.NoError(t, c.List(t.Context(), &pods))
+	require.NotEmpty(t, pods.Items)
+	for _, pod := range pods.Items {
+		assert.Contains(t, []string{"orangepi", "peachpi"}, pod.Spec.NodeName, pod.Name)
+	}
+	var nodes corev1.NodeList
+	require.NoError(t, c.List(t.Context(), &nodes))
+	require.Len(t, nodes.Items, 3)
+	for _, node := range nodes.Items {
+		assert.Equal(t, "arm64", node.Labels[corev1.LabelArchStable], node.Name)
+		assert.LessOrEqual(t, node.Status.Allocatable.Memory().Value(), int64(640<<20), node.Name)
+	}
 }
 
 // upUntilHalfway runs up until it has made a Deployment, and leaves it running.
