@@ -70,3 +70,13 @@ func TestResolve_FollowsLinksAsFarAsThePathExists(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join(target, "not", "yet"), got)
 }
+
+func TestDefaultFolder_IsOneThatKwokctlCanWorkIn(t *testing.T) {
+	assert.Equal(t, "/clone/.rehearsal/development", defaultFolder("/clone", "development"))
+	elsewhere := defaultFolder("/my clone", "development")
+	assert.False(t, hasSpace(elsewhere))
+	assert.NotEqual(t, elsewhere, defaultFolder("/my other clone", "development"))
+
+	_, err := New(Options{Project: "..", Stack: "development", Folder: "/tmp/a b"})
+	assert.ErrorContains(t, err, "name another with --dir")
+}

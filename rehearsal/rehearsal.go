@@ -2,6 +2,8 @@ package rehearsal
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -104,15 +108,30 @@ func New(options Options) (*Rehearsal, error) {
 	}
 	where := options.Folder
 	if where == "" {
-		where = filepath.Join(root, ".rehearsal", r.stack)
+		where = defaultFolder(root, r.stack)
 	}
 	if where, err = resolve(where); err != nil {
 		return nil, fmt.Errorf("finding the rehearsal's folder: %w", err)
+	}
+	if hasSpace(where) {
+		return nil, fmt.Errorf("the rehearsal's folder is %q: kwokctl can't work under a path with a space; name another with --dir", where)
 	}
 	r.folder = folder(where)
 	r.engine = &engine{rehearsal: r}
 	return r, nil
 }
+
+// defaultFolder is in the project, where Git ignores it; or, for a project under a path with
+// a space, which kwokctl can't work under, in the folder for temporary files.
+func defaultFolder(root, stack string) string {
+	if !hasSpace(root) {
+		return filepath.Join(root, ".rehearsal", stack)
+	}
+	sum := sha256.Sum256([]byte(root))
+	return filepath.Join(os.TempDir(), "rehearsal-"+hex.EncodeToString(sum[:4]), stack)
+}
+
+func hasSpace(path string) bool { return strings.ContainsFunc(path, unicode.IsSpace) }
 
 // resolve makes a path absolute and free of symbolic links as far as it exists, since
 // processes are told apart by it.
