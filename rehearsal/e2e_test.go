@@ -1,13 +1,17 @@
 package rehearsal_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +94,7 @@ func developmentsLife(t *testing.T) {
 		s.assertReady(t)
 	})
 	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
+	s.step("no secret is in the clear in state, logs or config", s.assertNothingInTheClear)
 	s.step("up again changes nothing", func(t *testing.T) {
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
@@ -180,6 +185,40 @@ func (s *stage) assertUnschedulable(t *testing.T) {
 	cordon(false)
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	s.assertReady(t)
+}
+
+// assertNothingInTheClear looks for the placeholders of secrets, and for the private sealing
+// key, as they are and in base64. They are in the cluster's own store, where they belong.
+func (s *stage) assertNothingInTheClear(t *testing.T) {
+	base64Text := regexp.MustCompile(`[A-Za-z0-9+/]{16,}={0,2}`)
+	searched := 0
+	search := func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		searched++
+		for _, text := range base64Text.FindAll(content, -1) {
+			if plain, err := base64.StdEncoding.DecodeString(string(text)); err == nil {
+				content = append(content, plain...)
+			}
+		}
+		for _, secret := range []string{"rehearsal-placeholder", "PRIVATE KEY"} {
+			assert.False(t, bytes.Contains(content, []byte(secret)), "%s has %q", path, secret)
+		}
+		return nil
+	}
+	for _, name := range []string{"state", "logs", "Pulumi.development.yaml"} {
+		require.NoError(t, filepath.WalkDir(filepath.Join(s.Folder(), name), search))
+	}
+	assert.Greater(t, searched, 5)
+
+	c, err := s.Client()
+	require.NoError(t, err)
+	var secret corev1.Secret
+	require.NoError(t, c.Get(t.Context(), types.NamespacedName{Namespace: "chat-hvac-v1", Name: "chat-hvac"}, &secret))
+	assert.Contains(t, string(secret.Data["config.yaml"]), "rehearsal-placeholder", "what was searched for is what the stack has")
 }
 
 func (s *stage) assertOnAgents(t *testing.T) {
