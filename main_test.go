@@ -36,7 +36,10 @@ users: [{name: admin, user: {token: canary-kubeconfig}}]
 // canaries stand in for the secrets of a stack; each must only ever be seen as a secret.
 const secrets = `{
 	"intesis": {"username": "canary-username", "password": "canary-password"},
-	"slack": {"appToken": "xapp-canary-app", "botToken": "xoxb-canary-bot"}
+	"slack": {"appToken": "xapp-canary-app", "botToken": "xoxb-canary-bot"},
+	"grafana": {"username": "canary-admin", "password": "canary-password"},
+	"snmp": {"community": "canary-community"},
+	"cloud": {"token": "canary-token"}
 }`
 
 // stack reads a real stack file, and puts in what is physical or secret: the cluster, the
@@ -60,6 +63,15 @@ func stack(t *testing.T, name string) *pulumi.RunInfo {
 		Project: pulumitest.Project, Stack: name, RootDirectory: root,
 		Config: values, ConfigSecretKeys: []string{key("secrets"), key("sealing")},
 	}
+}
+
+// ship turns the pivot.
+func ship(info *pulumi.RunInfo, observability string) {
+	info.Config[pulumitest.Project+":observability"] = observability
+	info.Config[pulumitest.Project+":cloud"] = `{
+		"metrics": {"url": "https://prometheus.example.net/api/prom/push", "username": "1"},
+		"logs": {"url": "https://logs.example.net/loki/api/v1/push", "username": "2"}
+	}`
 }
 
 func merge(t *testing.T, values map[string]string, key string, with map[string]any) {
@@ -94,7 +106,8 @@ func program(info *pulumi.RunInfo) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error { return run(ctx, info) }
 }
 
-// eachStack runs the program on every real stack file, as a preview and as an update.
+// eachStack runs the program on every real stack file, as a preview and as an update; and so
+// with its metrics and logs shipped away.
 func eachStack(t *testing.T, check func(t *testing.T, info *pulumi.RunInfo, recorder *pulumitest.Recorder)) {
 	t.Helper()
 	files, err := filepath.Glob("Pulumi.*.yaml")
@@ -103,11 +116,14 @@ func eachStack(t *testing.T, check func(t *testing.T, info *pulumi.RunInfo, reco
 	for _, file := range files {
 		name := strings.TrimSuffix(strings.TrimPrefix(file, "Pulumi."), ".yaml")
 		for _, mode := range []string{"preview", "update"} {
-			t.Run(name+"/"+mode, func(t *testing.T) {
-				recorder, info := &pulumitest.Recorder{}, stack(t, name)
-				require.NoError(t, recorder.Run(program(info), mode == "preview"))
-				check(t, info, recorder)
-			})
+			for _, observability := range []string{"local", "cloud"} {
+				t.Run(name+"/"+observability+"/"+mode, func(t *testing.T) {
+					recorder, info := &pulumitest.Recorder{}, stack(t, name)
+					ship(info, observability)
+					require.NoError(t, recorder.Run(program(info), mode == "preview"))
+					check(t, info, recorder)
+				})
+			}
 		}
 	}
 }
@@ -115,7 +131,9 @@ func eachStack(t *testing.T, check func(t *testing.T, info *pulumi.RunInfo, reco
 func TestProgram_RegistersEveryWorkloadUnderItsComponent(t *testing.T) {
 	eachStack(t, func(t *testing.T, _ *pulumi.RunInfo, recorder *pulumitest.Recorder) {
 		workloads := recorder.OfType(components.TokenDeliveryDirect)
-		for _, name := range []string{"flux-system", "sealed-secrets", "service-intesis", "exporter-weather", "chat-hvac"} {
+		for _, name := range []string{
+			"flux-system", "sealed-secrets", "external-mdns", "snmp-exporter", "service-intesis", "exporter-weather", "chat-hvac",
+		} {
 			assert.Contains(t, workloads, name)
 		}
 		for _, r := range recorder.All() {

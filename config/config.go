@@ -8,15 +8,18 @@ package config
 // Pulumi.<stack>.yaml; the doc and default tags are what Pulumi.yaml declares and what the
 // README's table shows.
 type Config struct {
-	Cluster      Cluster  `json:"cluster" doc:"the cluster that the stack runs on"`
-	Delivery     Delivery `json:"delivery" default:"direct" enum:"direct" doc:"how workloads reach the cluster: direct, each object a Pulumi resource"`
-	Domain       string   `json:"domain" required:"true" doc:"DNS suffix of every ingress host: service-intesis-v1.<domain>"`
-	HVAC         HVAC     `json:"hvac" doc:"the air-conditioning apps"`
-	Images       string   `json:"images" default:"manifests/images/kustomization.yaml" doc:"the kustomize Component that lists every image and its tag, relative to the project"`
-	Flux         Flux     `json:"flux" doc:"the Flux controllers"`
-	Sealing      Sealing  `json:"sealing" doc:"the key pairs of sealed-secrets; none is needed with direct delivery"`
-	Secrets      Secrets  `json:"secrets" doc:"credentials of the apps; set each with pulumi config set --secret --path"`
-	ReadyTimeout Duration `json:"readyTimeout" default:"10m" doc:"how long an update waits for one object to become ready"`
+	Cluster       Cluster        `json:"cluster" doc:"the cluster that the stack runs on"`
+	Delivery      Delivery       `json:"delivery" default:"direct" enum:"direct" doc:"how workloads reach the cluster: direct, each object a Pulumi resource"`
+	Domain        string         `json:"domain" required:"true" doc:"DNS suffix of every ingress host: service-intesis-v1.<domain>"`
+	HVAC          HVAC           `json:"hvac" doc:"the air-conditioning apps"`
+	SNMP          SNMP           `json:"snmp" doc:"the devices of the house whose metrics come by SNMP"`
+	Observability Observability  `json:"observability" default:"local" enum:"local,cloud" doc:"local runs Prometheus and Grafana on the cluster; cloud ships metrics and logs away with Grafana Alloy"`
+	Cloud         CloudEndpoints `json:"cloud" doc:"where observability: cloud ships to"`
+	Images        string         `json:"images" default:"manifests/images/kustomization.yaml" doc:"the kustomize Component that lists every image and its tag, relative to the project"`
+	Flux          Flux           `json:"flux" doc:"the Flux controllers"`
+	Sealing       Sealing        `json:"sealing" doc:"the key pairs of sealed-secrets; none is needed with direct delivery"`
+	Secrets       Secrets        `json:"secrets" doc:"credentials of the apps; set each with pulumi config set --secret --path"`
+	ReadyTimeout  Duration       `json:"readyTimeout" default:"10m" doc:"how long an update waits for one object to become ready"`
 }
 
 // ClusterKind says who makes the cluster.
@@ -31,13 +34,25 @@ const (
 
 // Cluster describes the cluster and the sizes of its nodes.
 type Cluster struct {
-	Kind       ClusterKind `json:"kind" required:"true" enum:"k3d,pi,existing" doc:"k3d makes one in Docker, pi one on Raspberry Pis, existing uses a kubeconfig"`
-	Name       string      `json:"name" required:"true" doc:"name of the cluster: a DNS label"`
-	K3s        string      `json:"k3s" doc:"k3s release, as v1.35.0+k3s1; needed by k3d and pi"`
-	Kubeconfig string      `json:"kubeconfig" doc:"existing: path of a kubeconfig file, relative to the project"`
-	Context    string      `json:"context" doc:"existing: context in that kubeconfig; empty means its current one"`
-	Nodes      []Node      `json:"nodes" doc:"the machines, servers first; needed by k3d and pi"`
+	Kind        ClusterKind `json:"kind" required:"true" enum:"k3d,pi,existing" doc:"k3d makes one in Docker, pi one on Raspberry Pis, existing uses a kubeconfig"`
+	Name        string      `json:"name" required:"true" doc:"name of the cluster: a DNS label"`
+	K3s         string      `json:"k3s" doc:"k3s release, as v1.35.0+k3s1; needed by k3d and pi"`
+	Flannel     Flannel     `json:"flannel" default:"vxlan" enum:"vxlan,host-gw,wireguard-native" doc:"how k3s carries traffic between nodes: host-gw is the lightest and needs all of them on one network; wireguard-native encrypts"`
+	Kubeconfig  string      `json:"kubeconfig" doc:"existing: path of a kubeconfig file, relative to the project"`
+	Context     string      `json:"context" doc:"existing: context in that kubeconfig; empty means its current one"`
+	MemoryCheck *bool       `json:"memoryCheck" default:"true" doc:"refuse pods that the nodes may have no room for; false leaves that to the scheduler"`
+	Nodes       []Node      `json:"nodes" doc:"the machines, servers first; needed by k3d and pi"`
 }
+
+// Flannel is k3s's backend for traffic between nodes.
+type Flannel string
+
+// The backends of flannel that need nothing but k3s.
+const (
+	VXLAN           Flannel = "vxlan"
+	HostGateway     Flannel = "host-gw"
+	WireGuardNative Flannel = "wireguard-native"
+)
 
 // NodeRole is what k3s calls a machine's part in the cluster.
 type NodeRole string
@@ -77,6 +92,39 @@ type HVAC struct {
 	SlackChannel    string   `json:"slackChannel" default:"hvac" doc:"Slack channel of the chat bot"`
 }
 
+// SNMP lists what is asked over SNMP.
+type SNMP struct {
+	Devices []Device `json:"devices" doc:"one entry per device; adding one is one line: {name: edgemax, address: 172.16.10.1, module: ubiquiti_edgemax}"`
+}
+
+// Device is one thing on the house's network that speaks SNMP version 2c.
+type Device struct {
+	Name    string `json:"name" required:"true" doc:"name of the device, the job label of its metrics: a DNS label"`
+	Address string `json:"address" required:"true" doc:"its IPv4 address"`
+	Module  string `json:"module" required:"true" enum:"ubiquiti_edgemax,vdsl" doc:"which metrics it has: a module of workloads/files/snmp-exporter/snmp.yml"`
+}
+
+// Observability says where metrics and logs go.
+type Observability string
+
+// Where metrics and logs go.
+const (
+	Local Observability = "local"
+	Cloud Observability = "cloud"
+)
+
+// CloudEndpoints are where metrics and logs are shipped to; their token is a secret.
+type CloudEndpoints struct {
+	Metrics Endpoint `json:"metrics" doc:"Prometheus remote write"`
+	Logs    Endpoint `json:"logs" doc:"Loki"`
+}
+
+// Endpoint is where something is pushed to.
+type Endpoint struct {
+	URL      string `json:"url" doc:"https URL that takes pushes; needed by observability: cloud"`
+	Username Text   `json:"username" doc:"user name at that endpoint: in Grafana Cloud, the instance's number"`
+}
+
 // FluxProfile names a set of resources and arguments for Flux's controllers.
 type FluxProfile string
 
@@ -88,10 +136,13 @@ const (
 
 // Flux configures the Flux controllers.
 type Flux struct {
-	Version       string      `json:"version" doc:"if set, must equal the Flux release that manifests/flux-system was generated from, as v2.9.4"`
-	Profile       FluxProfile `json:"profile" default:"standard" enum:"standard,low-memory" doc:"low-memory bounds every controller's heap and concurrency for a Pi"`
-	Interval      Duration    `json:"interval" default:"30m" doc:"how often Git is polled (flux delivery)"`
-	ImageInterval Duration    `json:"imageInterval" default:"10m" doc:"how often image registries are scanned (flux delivery)"`
+	Version         string      `json:"version" doc:"if set, must equal the Flux release that manifests/flux-system was generated from, as v2.9.4"`
+	Profile         FluxProfile `json:"profile" default:"standard" enum:"standard,low-memory" doc:"low-memory bounds every controller's heap and concurrency for a Pi"`
+	Helm            bool        `json:"helm" default:"true" doc:"run helm-controller, which a chart as a workload needs"`
+	Notifications   bool        `json:"notifications" default:"true" doc:"run notification-controller, which tells Slack and GitHub"`
+	ImageAutomation bool        `json:"imageAutomation" default:"true" doc:"run the two image controllers, which commit new image tags to Git"`
+	Interval        Duration    `json:"interval" default:"30m" doc:"how often Git is polled (flux delivery)"`
+	ImageInterval   Duration    `json:"imageInterval" default:"10m" doc:"how often image registries are scanned (flux delivery)"`
 }
 
 // Sealing holds the key pairs of sealed-secrets.
@@ -108,8 +159,11 @@ type SealingKey struct {
 
 // Secrets are the credentials of the apps.
 type Secrets struct {
-	Intesis Intesis `json:"intesis" doc:"account at the Intesis cloud; needed unless hvac.mock"`
-	Slack   Slack   `json:"slack" doc:"tokens of the Slack app; needed unless hvac.mock, where the bot has no replica without them"`
+	Intesis Intesis      `json:"intesis" doc:"account at the Intesis cloud; needed unless hvac.mock"`
+	Slack   Slack        `json:"slack" doc:"tokens of the Slack app; needed unless hvac.mock, where the bot has no replica without them"`
+	Grafana GrafanaAdmin `json:"grafana" doc:"Grafana's admin; without it there is none, and everyone is a viewer"`
+	SNMP    SNMPAuth     `json:"snmp" doc:"how the devices of snmp.devices are asked"`
+	Cloud   CloudAuth    `json:"cloud" doc:"how observability: cloud logs in"`
 }
 
 // Intesis is an account at the Intesis cloud.
@@ -122,4 +176,20 @@ type Intesis struct {
 type Slack struct {
 	AppToken string `json:"appToken" secret:"true" doc:"app-level token, xapp-…"`
 	BotToken string `json:"botToken" secret:"true" doc:"bot token, xoxb-…"`
+}
+
+// GrafanaAdmin is the account that may edit in Grafana.
+type GrafanaAdmin struct {
+	Username string `json:"username" secret:"true" doc:"user name of the admin"`
+	Password string `json:"password" secret:"true" doc:"password of the admin, 8 characters or more"`
+}
+
+// SNMPAuth is what SNMP version 2c has for authentication.
+type SNMPAuth struct {
+	Community string `json:"community" secret:"true" doc:"read-only community of the devices; public, as they come from the shop, unless set"`
+}
+
+// CloudAuth is one token for both endpoints.
+type CloudAuth struct {
+	Token string `json:"token" secret:"true" doc:"token that may write metrics and logs; needed by observability: cloud"`
 }

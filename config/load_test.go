@@ -59,6 +59,11 @@ func TestLoad_GivesDefaultsFromTheTags(t *testing.T) {
 	require.Equal(t, 2*time.Minute, cfg.HVAC.Interval.Duration)
 	require.Equal(t, 2*time.Minute, cfg.HVAC.WeatherInterval.Duration)
 	require.Equal(t, "hvac", cfg.HVAC.SlackChannel)
+	require.Equal(t, config.VXLAN, cfg.Cluster.Flannel)
+	require.True(t, cfg.Cluster.ChecksMemory())
+	require.Equal(t, config.Local, cfg.Observability)
+	require.Empty(t, cfg.SNMP.Devices)
+	require.True(t, cfg.Flux.Helm && cfg.Flux.Notifications && cfg.Flux.ImageAutomation)
 	require.Equal(t, config.Standard, cfg.Flux.Profile)
 	require.Equal(t, 30*time.Minute, cfg.Flux.Interval.Duration)
 	require.Equal(t, 10*time.Minute, cfg.Flux.ImageInterval.Duration)
@@ -77,16 +82,23 @@ func TestLoad_GivesDefaultsFromTheTags(t *testing.T) {
 func TestLoad_ReadsEveryKey(t *testing.T) {
 	t.Parallel()
 	cfg := load(t, "every-key")
-	yes := true
+	yes, no := true, false
 	require.Equal(t, &config.Config{
-		Cluster: config.Cluster{Kind: config.K3d, Name: "development", K3s: "v1.33.10+k3s2", Nodes: []config.Node{{
-			Name: "server-0", Role: config.Server, Arch: "arm64", CPU: "8", Memory: "16Gi", Reserved: "1Gi", Workloads: &yes,
-		}}},
+		Cluster: config.Cluster{Kind: config.K3d, Name: "development", K3s: "v1.33.10+k3s2",
+			Flannel: config.HostGateway, MemoryCheck: &no, Nodes: []config.Node{{
+				Name: "server-0", Role: config.Server, Arch: "arm64", CPU: "8", Memory: "16Gi", Reserved: "1Gi", Workloads: &yes,
+			}}},
 		Delivery: config.Direct,
 		Domain:   "home.example.org",
 		HVAC: config.HVAC{
 			Device: "00127934703953", Interval: config.Duration{Duration: 10 * time.Second}, Location: "r3fup8",
 			WeatherInterval: config.Duration{Duration: time.Hour}, Mock: true, SlackChannel: "hvac_2",
+		},
+		SNMP:          config.SNMP{Devices: []config.Device{{Name: "edgemax", Address: "172.16.10.1", Module: "ubiquiti_edgemax"}}},
+		Observability: config.Local,
+		Cloud: config.CloudEndpoints{
+			Metrics: config.Endpoint{URL: "https://prometheus.example.net/api/prom/push", Username: "123456"},
+			Logs:    config.Endpoint{URL: "https://logs.example.net/loki/api/v1/push", Username: "654321"},
 		},
 		Images: "other/kustomization.yaml",
 		Flux: config.Flux{
@@ -152,7 +164,7 @@ func TestProblems_AreOneLineEachUnderACount(t *testing.T) {
 	values[project+":domain"] = "localtest.me."
 	_, err := config.Load(project, values, secretKeys, testNow())
 	require.EqualError(t, err, "the stack's configuration has 2 problems:\n"+
-		"  cluster.agents is unknown: there is no such key; the keys of cluster are kind, name, k3s, kubeconfig, context and nodes\n"+
+		"  cluster.agents is unknown: there is no such key; the keys of cluster are kind, name, k3s, flannel, kubeconfig, context, memoryCheck and nodes\n"+
 		"  domain is \"localtest.me.\": it must be a DNS suffix: labels of lower-case letters, digits and hyphens, joined by dots; "+
 		"run: pulumi config set domain localtest.me")
 }

@@ -36,7 +36,7 @@ func TestErrors_NeverHoldASecret(t *testing.T) {
 
 func TestConfig_PrintsNoSecret(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"pi-with-secrets", "sealing-rotated"} {
+	for _, name := range []string{"pi-with-secrets", "sealing-rotated", "cloud", "grafana-admin"} {
 		cfg := load(t, name)
 		text := fmt.Sprintf("%v %+v %#v %s %v", cfg, *cfg, cfg.Secrets, cfg.Sealing.Keys, &cfg.Secrets.Slack)
 		require.NotContains(t, text, canary)

@@ -80,6 +80,10 @@ func (n Node) Allocatable() resource.Quantity {
 // RunsWorkloads says whether workloads may run on the node: so unless it says otherwise.
 func (n Node) RunsWorkloads() bool { return n.Workloads == nil || *n.Workloads }
 
+// ChecksMemory says whether a preview refuses pods that have no room: so unless it says
+// otherwise.
+func (c Cluster) ChecksMemory() bool { return c.MemoryCheck == nil || *c.MemoryCheck }
+
 // SlackTokensGiven says whether the chat bot has what it needs to log in.
 func (c *Config) SlackTokensGiven() bool { return c.Secrets.Slack.Given() }
 
@@ -88,6 +92,9 @@ func (s Slack) Given() bool { return s.AppToken != "" && s.BotToken != "" }
 
 // Given says whether both halves of the account are set.
 func (i Intesis) Given() bool { return i.Username != "" && i.Password != "" }
+
+// Given says whether both halves of the account are set.
+func (g GrafanaAdmin) Given() bool { return g.Username != "" && g.Password != "" }
 
 const redacted = "[secret]"
 
@@ -108,3 +115,21 @@ func (SealingKey) String() string { return redacted }
 
 // GoString keeps the private key out of logs.
 func (SealingKey) GoString() string { return redacted }
+
+// String keeps the account out of logs.
+func (GrafanaAdmin) String() string { return redacted }
+
+// GoString keeps the account out of logs.
+func (GrafanaAdmin) GoString() string { return redacted }
+
+// String keeps the community out of logs.
+func (SNMPAuth) String() string { return redacted }
+
+// GoString keeps the community out of logs.
+func (SNMPAuth) GoString() string { return redacted }
+
+// String keeps the token out of logs.
+func (CloudAuth) String() string { return redacted }
+
+// GoString keeps the token out of logs.
+func (CloudAuth) GoString() string { return redacted }

@@ -44,6 +44,8 @@ func (v *validator) validate() {
 	v.cluster()
 	v.domain()
 	v.hvac()
+	v.snmp()
+	v.cloud()
 	v.images()
 	v.flux()
 	v.between("readyTimeout", v.ReadyTimeout, 10*time.Second, time.Hour)

@@ -23,6 +23,25 @@ func (v *validator) secrets() {
 	v.pair("secrets.slack.botToken", slack.BotToken, slack.AppToken != "", "the app-level token is given without it", bot)
 	v.prefix("secrets.slack.appToken", slack.AppToken, "xapp-", "an app-level token")
 	v.prefix("secrets.slack.botToken", slack.BotToken, "xoxb-", "a bot token")
+	v.grafanaAdmin()
+	if v.Observability == Cloud && v.Secrets.Cloud.Token == "" {
+		v.say("secrets.cloud.token", missing, "observability: cloud logs in with it", setCommand("secrets.cloud.token", true, ""))
+	}
+}
+
+// grafanaAdmin: both halves or none.
+func (v *validator) grafanaAdmin() {
+	const shortest = 8
+	const user, password = "secrets.grafana.username", "secrets.grafana.password"
+	admin := v.Secrets.Grafana
+	switch {
+	case admin.Username == "" && admin.Password != "":
+		v.say(user, missing, "a password is given without it", setCommand(user, true, ""))
+	case admin.Username != "" && admin.Password == "":
+		v.say(password, missing, "a user name is given without it", setCommand(password, true, ""))
+	case admin.Password != "" && admin.Password != Encrypted && len(admin.Password) < shortest:
+		v.say(password, secretValue, "the admin's password has 8 characters or more", setCommand(password, true, ""))
+	}
 }
 
 // pair: both halves are needed, unless everything is mocked; then both or none.

@@ -1,6 +1,10 @@
 package workloads
 
 import (
+	"cmp"
+	"maps"
+	"path"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,8 +24,12 @@ const (
 	versionLabel   = "app.kubernetes.io/version"
 )
 
-// hvac is what the apps around the air-conditioning unit are part of.
-const hvac = "hvac"
+// What our own workloads are part of.
+const (
+	hvac          = "hvac"
+	observability = "observability"
+	discovery     = "discovery"
+)
 
 // ownLabels are on every object that is made here rather than taken from elsewhere. Whoever
 // delivers it, this project manages it.
@@ -29,26 +37,85 @@ func ownLabels(name, partOf string) map[string]string {
 	return map[string]string{nameLabel: name, partOfLabel: partOf, managedByLabel: "manager-cluster-state"}
 }
 
-// appUser is the user and group that the HVAC images are built for.
+// appUser is the user and group of every image that has none of its own.
 const appUser = 10001
 
-// app is one of the HVAC containers: built from scratch, one port, a read-only root.
+// app is one workload of a single container: a restricted pod with a read-only root.
 type app struct {
 	name, namespace string
+	partOf          string // hvac unless it is set
 	image           string
 	command, args   []string
-	port            int32
+	env             []corev1.EnvVar
+	user            int64 // appUser unless it is set
+	port            int32 // zero means that it listens on none, and has no probes
 	replicas        int32
 	memory          string // request and limit
+	memoryLimit     string // if the limit is more than the request
 	health          string // path of the probes
+	ready           string // path of the readiness probe, if it is another one
 	metrics         string // path of the metrics; empty means that nothing scrapes it
 	secret          string // mounted at /.secrets; empty means none
+	mounts          []mount
+	// talksToAPI gives the pod its account's token.
+	talksToAPI bool
 }
 
-func (a app) labels() map[string]string { return ownLabels(a.name, hvac) }
+// mount is a volume of a pod and where its container sees it.
+type mount struct {
+	name, path string
+	source     corev1.VolumeSource
+	writable   bool
+}
+
+// configFiles are the files of a ConfigMap, in a folder below where it is mounted if one is
+// given.
+type configFiles struct {
+	configMap *corev1.ConfigMap
+	folder    string
+}
+
+// configMount mounts the files of ConfigMaps as one volume: what is mounted read-only has no place
+// for another mount below it.
+func configMount(mountPath string, sources ...configFiles) mount {
+	projected := &corev1.ProjectedVolumeSource{DefaultMode: ptr.To[int32](0o444)}
+	for _, source := range sources {
+		var items []corev1.KeyToPath
+		for _, file := range slices.Sorted(maps.Keys(source.configMap.Data)) {
+			items = append(items, corev1.KeyToPath{Key: file, Path: path.Join(source.folder, file)})
+		}
+		projected.Sources = append(projected.Sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: source.configMap.Name}, Items: items,
+		}})
+	}
+	return mount{name: "config", path: mountPath, source: corev1.VolumeSource{Projected: projected}}
+}
+
+// secretFiles mounts the files of a Secret.
+func secretFiles(name, at string) mount {
+	return mount{name: "secrets", path: at, source: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: name, DefaultMode: ptr.To[int32](0o440),
+	}}}
+}
+
+// scratch is a folder to write to that goes with the pod; size bounds it, as 4Gi.
+func scratch(name, at, size string) mount {
+	return mount{name: name, path: at, writable: true, source: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+		SizeLimit: ptr.To(resource.MustParse(size)),
+	}}}
+}
+
+func (a app) labels() map[string]string { return ownLabels(a.name, cmp.Or(a.partOf, hvac)) }
 
 func (a app) meta() metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: a.namespace, Name: a.name, Labels: a.labels()}
+}
+
+// metaOf is the metadata of another object of the app.
+func (a app) metaOf(name string) metav1.ObjectMeta {
+	meta := a.meta()
+	meta.Name = name
+	return meta
 }
 
 func (a app) selector() map[string]string { return map[string]string{nameLabel: a.name} }
@@ -97,18 +164,13 @@ func (a app) deployment() *appsv1.Deployment {
 	}
 	pod := corev1.PodSpec{
 		ServiceAccountName:           a.name,
-		AutomountServiceAccountToken: new(false),
+		AutomountServiceAccountToken: new(a.talksToAPI),
 		EnableServiceLinks:           new(false),
-		SecurityContext:              podSecurity(appUser),
+		SecurityContext:              podSecurity(cmp.Or(a.user, appUser)),
 		Containers:                   []corev1.Container{a.container()},
 	}
-	if a.secret != "" {
-		pod.Volumes = []corev1.Volume{{
-			Name: "secrets",
-			VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-				SecretName: a.secret, DefaultMode: ptr.To[int32](0o440),
-			}},
-		}}
+	for _, mount := range a.allMounts() {
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: mount.name, VolumeSource: mount.source})
 	}
 	return &appsv1.Deployment{
 		TypeMeta: typeMeta("apps/v1", "Deployment"), ObjectMeta: a.meta(),
@@ -125,34 +187,59 @@ func (a app) deployment() *appsv1.Deployment {
 	}
 }
 
-func (a app) container() corev1.Container {
-	probe := func(period, failures int32) *corev1.Probe {
-		return &corev1.Probe{
-			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-				Path: a.health, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP,
-			}},
-			PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 5, SuccessThreshold: 1,
-		}
+func (a app) allMounts() []mount {
+	if a.secret == "" {
+		return a.mounts
 	}
+	return append([]mount{secretFiles(a.secret, "/.secrets")}, a.mounts...)
+}
+
+func (a app) container() corev1.Container {
 	container := corev1.Container{
 		Name:            a.name,
 		Image:           a.image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         a.command,
 		Args:            a.args,
-		Ports:           []corev1.ContainerPort{{Name: "http", ContainerPort: a.port, Protocol: corev1.ProtocolTCP}},
-		// A Pi under load takes its time to start a process; two minutes before the
-		// liveness probe may judge it.
-		StartupProbe:    probe(5, 24),
-		ReadinessProbe:  probe(10, 3),
-		LivenessProbe:   probe(30, 3),
+		Env:             a.env,
 		Resources:       memoryBound(a.memory, "10m"),
 		SecurityContext: restricted(),
 	}
-	if a.secret != "" {
-		container.VolumeMounts = []corev1.VolumeMount{{Name: "secrets", MountPath: "/.secrets", ReadOnly: true}}
+	if a.memoryLimit != "" {
+		container.Resources.Limits[corev1.ResourceMemory] = resource.MustParse(a.memoryLimit)
+	}
+	if a.port != 0 {
+		container.Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: a.port, Protocol: corev1.ProtocolTCP}}
+		// A Pi under load takes its time to start a process; two minutes before the
+		// liveness probe may judge it.
+		container.StartupProbe = probe(a.health, 5, 24)
+		container.ReadinessProbe = probe(cmp.Or(a.ready, a.health), 10, 3)
+		container.LivenessProbe = probe(a.health, 30, 3)
+	}
+	for _, mount := range a.allMounts() {
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{
+			Name: mount.name, MountPath: mount.path, ReadOnly: !mount.writable,
+		})
 	}
 	return container
+}
+
+func probe(at string, period, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+			Path: at, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP,
+		}},
+		PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 5, SuccessThreshold: 1,
+	}
+}
+
+// heapWithinLimit has Go's runtime collect its garbage before the kernel would kill the pod.
+func heapWithinLimit(container string) corev1.EnvVar {
+	return corev1.EnvVar{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
+		ResourceFieldRef: &corev1.ResourceFieldSelector{
+			ContainerName: container, Resource: "limits.memory", Divisor: resource.MustParse("1"),
+		},
+	}}
 }
 
 // memoryBound asks for as much memory as it may ever have, so that what the scheduler
@@ -188,9 +275,9 @@ func typeMeta(apiVersion, kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: apiVersion, Kind: kind}
 }
 
-// namespace is an HVAC one, whose pods must pass the restricted Pod Security Standard.
-func namespace(name string) *corev1.Namespace {
-	labels := ownLabels(name, hvac)
+// namespace is one whose pods must pass the restricted Pod Security Standard.
+func namespace(name, partOf string) *corev1.Namespace {
+	labels := ownLabels(name, partOf)
 	enforceRestricted(labels)
 	return &corev1.Namespace{
 		TypeMeta:   typeMeta("v1", "Namespace"),
@@ -198,19 +285,29 @@ func namespace(name string) *corev1.Namespace {
 	}
 }
 
+// Labels that the API server's admission reads on a namespace.
+const (
+	enforceLabel = "pod-security.kubernetes.io/enforce"
+	versionOf    = "-version"
+	warnLabel    = "pod-security.kubernetes.io/warn"
+)
+
 func enforceRestricted(labels map[string]string) {
-	labels["pod-security.kubernetes.io/enforce"] = "restricted"
-	labels["pod-security.kubernetes.io/enforce-version"] = "latest"
+	labels[enforceLabel] = "restricted"
+	labels[enforceLabel+versionOf] = "latest"
 }
 
 // secretFile is a Secret with one file in it.
 func (a app) secretFile(name, file, content string) *corev1.Secret {
-	meta := a.meta()
-	meta.Name = name
 	return &corev1.Secret{
-		TypeMeta: typeMeta("v1", "Secret"), ObjectMeta: meta,
+		TypeMeta: typeMeta("v1", "Secret"), ObjectMeta: a.metaOf(name),
 		Type: corev1.SecretTypeOpaque, Data: map[string][]byte{file: []byte(content)},
 	}
+}
+
+// configMap holds files by their names.
+func (a app) configMap(name string, files map[string]string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{TypeMeta: typeMeta("v1", "ConfigMap"), ObjectMeta: a.metaOf(name), Data: files}
 }
 
 func httpPort(port int32) corev1.ServicePort {

@@ -6,6 +6,7 @@ package workloads
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -33,7 +34,10 @@ type builder func(cfg *config.Config, images Images) (Workload, error)
 // Catalog lists every workload of a stack, each after the ones it comes After. Its error
 // lists every problem.
 func Catalog(cfg *config.Config, images Images) ([]Workload, error) {
-	builders := []builder{fluxSystem, sealedSecrets, serviceIntesis, exporterWeather, chatHVAC}
+	builders := slices.Concat(
+		[]builder{fluxSystem, sealedSecrets, externalMDNS, snmpExporter}, observers(cfg),
+		[]builder{serviceIntesis, exporterWeather, chatHVAC},
+	)
 	catalog := make([]Workload, 0, len(builders))
 	var problems []error
 	for _, build := range builders {

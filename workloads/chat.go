@@ -45,8 +45,8 @@ func chatHVAC(cfg *config.Config, images Images) (Workload, error) {
 	return Workload{
 		Name: bot.name, Namespace: chatNamespace, After: []string{"service-intesis"},
 		Objects: []client.Object{
-			namespace(chatNamespace),
-			denyAll(chatNamespace),
+			namespace(chatNamespace, hvac),
+			denyAll(chatNamespace, hvac),
 			bot.allow(nil, []networkingv1.NetworkPolicyEgressRule{
 				dns(), to(tcp(443), internet()),
 				to(tcp(intesisPort), peer(intesisNamespace, map[string]string{nameLabel: "service-intesis"})),

@@ -14,7 +14,7 @@ func TestCheck_ListsEveryObjectThatIsNotCompleteOrTwice(t *testing.T) {
 	secret := func(namespace, name string) *corev1.Secret {
 		return &corev1.Secret{TypeMeta: typeMeta("v1", "Secret"), ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	}
-	inOne := namespace("here")
+	inOne := namespace("here", hvac)
 	inOne.Namespace = "there"
 	problems := check([]Workload{
 		{Name: "a", Objects: []client.Object{secret("n", "fine"), secret("other", "fine"), secret("n", ""), secret("", "lost"), inOne}},

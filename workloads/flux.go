@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,15 +24,35 @@ import (
 	"github.com/nullify005/manager-cluster-state/manifests"
 )
 
-const fluxNamespace = "flux-system"
+const (
+	fluxNamespace   = "flux-system"
+	fluxMetricsPort = 8080
+	fluxHTTPPort    = 9090 // artifacts of source-controller, events of notification-controller
 
-// fluxSystem is Flux as its own project installs it, with the resources and arguments that
-// the stack's profile gives its controllers.
+	componentLabel         = "app.kubernetes.io/component"
+	sourceController       = "source-controller"
+	notificationController = "notification-controller"
+	kustomizeController    = "kustomize-controller"
+	helmController         = "helm-controller"
+	imageReflector         = "image-reflector-controller"
+
+	eventsFlag = "--events-addr="
+)
+
+// fluxSystem is Flux as its own project installs it, less the controllers of features that
+// are off, with the resources and arguments of the stack's profile, and with policies that
+// let in who asks it rather than whole namespaces.
 func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 	objects, err := decode(manifests.FluxCRDs, manifests.FluxInstall)
 	if err != nil {
 		return Workload{}, fmt.Errorf("workload flux-system: reading manifests/flux-system: %w", err)
 	}
+	off := fluxControllersOff(cfg.Flux)
+	objects = slices.DeleteFunc(objects, func(object client.Object) bool {
+		_, isPolicy := object.(*networkingv1.NetworkPolicy)
+		return isPolicy || slices.Contains(off, object.GetLabels()[componentLabel])
+	})
+	var on []string
 	for _, object := range objects {
 		switch o := object.(type) {
 		case *corev1.Namespace:
@@ -38,26 +61,116 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 				return Workload{}, fmt.Errorf("flux.version is %s: manifests/flux-system is %s; set it to that, "+
 					"or raise tools/flux/go.mod and run make generate", cfg.Flux.Version, release)
 			}
+		case *rbacv1.ClusterRoleBinding:
+			o.Subjects = slices.DeleteFunc(o.Subjects, func(s rbacv1.Subject) bool { return slices.Contains(off, s.Name) })
 		case *appsv1.Deployment:
+			on = append(on, o.Name)
+			if slices.Contains(off, notificationController) {
+				tellNobody(o)
+			}
 			if cfg.Flux.Profile == config.LowMemory {
 				lowMemory(o)
 			}
 		}
 	}
+	objects = append(objects, fluxPolicies(cfg, on)...)
 	return Workload{Name: "flux-system", Namespace: fluxNamespace, Objects: objects}, nil
 }
 
-// lowMemory fits a controller to a Pi: half of the stock request, so that all six take less
-// than a third of one agent; an eighth of the stock limit; and one object at a time, because
-// what a controller holds grows with what it works on at once. The stock manifests tie
-// GOMEMLIMIT to the limit, so the heap is collected harder before the kernel would kill the
-// pod.
+// fluxControllersOff lists the controllers that nothing needs, by the label that everything
+// of a controller has: its definitions, too, so that turning a feature off takes all of it.
+func fluxControllersOff(flux config.Flux) []string {
+	var off []string
+	if !flux.Helm {
+		off = append(off, helmController)
+	}
+	if !flux.Notifications {
+		off = append(off, notificationController)
+	}
+	if !flux.ImageAutomation {
+		off = append(off, imageReflector, "image-automation-controller")
+	}
+	return off
+}
+
+// tellNobody stops a controller from sending events to a notification-controller that isn't
+// there.
+func tellNobody(deployment *appsv1.Deployment) {
+	container := &deployment.Spec.Template.Spec.Containers[0]
+	for i, arg := range container.Args {
+		if strings.HasPrefix(arg, eventsFlag) {
+			container.Args[i] = eventsFlag
+		}
+	}
+}
+
+// lowMemory fits a controller to a Pi: half of the stock request and an eighth of the stock
+// limit. The stock manifests tie GOMEMLIMIT to the limit, so the heap is collected harder
+// before the kernel would kill the pod. What a controller holds grows with what it works on
+// at once, so that is one object; and there is room for one pod of it, not for the second one
+// of a rolling update. What it asks again and again, it asks less often: leases alone are a
+// write to the SD card every few seconds for each controller.
 func lowMemory(deployment *appsv1.Deployment) {
 	const request, limit = "32Mi", "128Mi"
 	container := &deployment.Spec.Template.Spec.Containers[0]
-	container.Args = append(container.Args, "--concurrent=1")
+	container.Args = append(container.Args, "--concurrent=1", "--token-cache-max-size=10",
+		// OpenShift's values, for an API server that may be slow or away for a minute.
+		"--leader-election-lease-duration=137s", "--leader-election-renew-deadline=107s", "--leader-election-retry-period=26s")
+	switch deployment.Name {
+	case sourceController:
+		container.Args = append(container.Args, "--requeue-dependency=2m", "--artifact-retention-records=1")
+	case kustomizeController:
+		container.Args = append(container.Args, "--requeue-dependency=2m", "--concurrent-ssa=1")
+	case helmController:
+		container.Args = append(container.Args, "--requeue-dependency=2m")
+	case imageReflector:
+		// Its database maps this much memory: 16 MiB in place of 256.
+		container.Args = append(container.Args, "--requeue-dependency=2m", "--storage-value-log-file-size=16777216")
+	}
 	container.Resources.Requests[corev1.ResourceMemory] = resource.MustParse(request)
 	container.Resources.Limits[corev1.ResourceMemory] = resource.MustParse(limit)
+	deployment.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
+}
+
+// fluxPolicies: controllers talk to the API server, to Git hosts and to registries wherever
+// those are; what they are asked for is artifacts, events and metrics.
+func fluxPolicies(cfg *config.Config, on []string) []client.Object {
+	policy := func(name string, selector map[string]string, spec networkingv1.NetworkPolicySpec) client.Object {
+		spec.PodSelector = metav1.LabelSelector{MatchLabels: selector}
+		return &networkingv1.NetworkPolicy{
+			TypeMeta:   typeMeta("networking.k8s.io/v1", "NetworkPolicy"),
+			ObjectMeta: metav1.ObjectMeta{Namespace: fluxNamespace, Name: name, Labels: ownLabels(name, "flux")},
+			Spec:       spec,
+		}
+	}
+	lets := func(port int32, who ...networkingv1.NetworkPolicyPeer) networkingv1.NetworkPolicySpec {
+		return networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+			Ingress:     []networkingv1.NetworkPolicyIngressRule{from(tcp(port), who...)},
+		}
+	}
+	var tellers, readers []networkingv1.NetworkPolicyPeer
+	for _, name := range on {
+		pods := peer(fluxNamespace, map[string]string{"app": name})
+		if name != notificationController {
+			tellers = append(tellers, pods)
+		}
+		if name == kustomizeController || name == helmController {
+			readers = append(readers, pods)
+		}
+	}
+	policies := []client.Object{
+		policy("default-deny", nil, networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
+			Egress:      []networkingv1.NetworkPolicyEgressRule{{}},
+		}),
+		policy("metrics", nil, lets(fluxMetricsPort, scraper(cfg))),
+		policy("artifacts", map[string]string{"app": sourceController}, lets(fluxHTTPPort, readers...)),
+	}
+	if cfg.Flux.Notifications {
+		policies = append(policies, policy("events", map[string]string{"app": notificationController}, lets(fluxHTTPPort, tellers...)))
+	}
+	return policies
 }
 
 // decode reads YAML documents, strictly, into the Go type of their kind. Definitions of

@@ -60,11 +60,11 @@ func serviceIntesis(cfg *config.Config, images Images) (Workload, error) {
 	}
 	host := intesisNamespace + "." + cfg.Domain
 	in := []networkingv1.NetworkPolicyIngressRule{
-		from(tcp(intesisPort), traefik(), prometheus(), peer(chatNamespace, map[string]string{nameLabel: "chat-hvac"})),
+		from(tcp(intesisPort), traefik(), scraper(cfg), peer(chatNamespace, map[string]string{nameLabel: "chat-hvac"})),
 	}
 	objects := []client.Object{
-		namespace(intesisNamespace),
-		denyAll(intesisNamespace),
+		namespace(intesisNamespace, hvac),
+		denyAll(intesisNamespace, hvac),
 		service.allow(in, out),
 		service.serviceAccount(),
 		service.secretFile(service.secret, "creds.yaml", string(credentials)),

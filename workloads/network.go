@@ -10,11 +10,16 @@ import (
 
 // Namespaces of those that workloads talk to.
 const (
-	kubeSystem       = "kube-system"
-	metricsNamespace = "service-metrics-v1"
-	intesisNamespace = "service-intesis-v1"
-	weatherNamespace = "exporter-weather-v1"
-	chatNamespace    = "chat-hvac-v1"
+	kubeSystem          = "kube-system"
+	metricsNamespace    = "service-metrics-v1"
+	shippingNamespace   = "ship-metrics-v1"
+	snmpNamespace       = "exporter-snmp-v1"
+	grafanaNamespace    = "render-metrics-v1"
+	dashboardsNamespace = "grafana-dashboards-v1"
+	mdnsNamespace       = "service-mdns-v1"
+	intesisNamespace    = "service-intesis-v1"
+	weatherNamespace    = "exporter-weather-v1"
+	chatNamespace       = "chat-hvac-v1"
 )
 
 // peer is who may talk, or be talked to: pods by their labels in one namespace.
@@ -28,11 +33,6 @@ func peer(namespace string, labels map[string]string) networkingv1.NetworkPolicy
 // traefik is the ingress controller, as k3s installs it.
 func traefik() networkingv1.NetworkPolicyPeer {
 	return peer(kubeSystem, map[string]string{nameLabel: "traefik"})
-}
-
-// prometheus is what scrapes metrics.
-func prometheus() networkingv1.NetworkPolicyPeer {
-	return peer(metricsNamespace, map[string]string{nameLabel: "prometheus"})
 }
 
 // internet is every address but those of a house or a cluster.
@@ -62,6 +62,11 @@ func to(ports []networkingv1.NetworkPolicyPort, peers ...networkingv1.NetworkPol
 	return networkingv1.NetworkPolicyEgressRule{To: peers, Ports: ports}
 }
 
+// only is one address.
+func only(address string) networkingv1.NetworkPolicyPeer {
+	return networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: address + "/32"}}
+}
+
 // dns lets a pod ask the cluster's name server.
 func dns() networkingv1.NetworkPolicyEgressRule {
 	ports := tcp(53)
@@ -69,12 +74,15 @@ func dns() networkingv1.NetworkPolicyEgressRule {
 	return to(ports, peer(kubeSystem, map[string]string{"k8s-app": "kube-dns"}))
 }
 
+// apiServer lets a pod ask the API server, whose address no label knows.
+func apiServer() networkingv1.NetworkPolicyEgressRule { return to(tcp(443, 6443)) }
+
 // denyAll lets nothing in or out of a namespace's pods; allow adds what they need.
-func denyAll(namespace string) *networkingv1.NetworkPolicy {
+func denyAll(namespace, partOf string) *networkingv1.NetworkPolicy {
 	const name = "default-deny"
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   typeMeta("networking.k8s.io/v1", "NetworkPolicy"),
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: ownLabels(name, hvac)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: ownLabels(name, partOf)},
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},

@@ -19,6 +19,10 @@ const (
 	secretDigest = "manager-cluster-state/secret-digest"
 )
 
+// readLive marks a ConfigMap whose reader notices a change by itself, so that its pods, and what
+// they hold, stay.
+const readLive = "manager-cluster-state/read-live"
+
 // rollOnChange annotates every pod template of a workload with digests of the workload's
 // ConfigMaps and Secrets that its pods read.
 func rollOnChange(workload *Workload) {
@@ -26,6 +30,9 @@ func rollOnChange(workload *Workload) {
 	for _, object := range workload.Objects {
 		switch o := object.(type) {
 		case *corev1.ConfigMap:
+			if o.Annotations[readLive] == "true" {
+				continue
+			}
 			configs[o.Namespace+"/"+o.Name] = o
 		case *corev1.Secret:
 			secrets[o.Namespace+"/"+o.Name] = o

@@ -8,9 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -76,25 +74,20 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 }
 
 func sealedSecretsContainer(image string) corev1.Container {
-	const name = "controller"
-	probe := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP}}
+	const name, health = "controller", "/healthz"
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command: []string{"controller"},
 		// Keys come from the stack's config and are rotated there.
 		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0"},
-		Env: []corev1.EnvVar{{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
-			ResourceFieldRef: &corev1.ResourceFieldSelector{
-				ContainerName: name, Resource: "limits.memory", Divisor: resource.MustParse("1"),
-			},
-		}}},
+		Env:  []corev1.EnvVar{heapWithinLimit(name)},
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: 8081, Protocol: corev1.ProtocolTCP},
 		},
-		StartupProbe:    &corev1.Probe{ProbeHandler: probe, PeriodSeconds: 5, FailureThreshold: 24, TimeoutSeconds: 5, SuccessThreshold: 1},
-		ReadinessProbe:  &corev1.Probe{ProbeHandler: probe, PeriodSeconds: 10, FailureThreshold: 3, TimeoutSeconds: 5, SuccessThreshold: 1},
-		LivenessProbe:   &corev1.Probe{ProbeHandler: probe, PeriodSeconds: 30, FailureThreshold: 3, TimeoutSeconds: 5, SuccessThreshold: 1},
+		StartupProbe:    probe(health, 5, 24),
+		ReadinessProbe:  probe(health, 10, 3),
+		LivenessProbe:   probe(health, 30, 3),
 		Resources:       memoryBound("64Mi", "10m"),
 		SecurityContext: restricted(),
 		VolumeMounts:    []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},

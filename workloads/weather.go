@@ -28,10 +28,10 @@ func exporterWeather(cfg *config.Config, images Images) (Workload, error) {
 	return Workload{
 		Name: exporter.name, Namespace: weatherNamespace,
 		Objects: []client.Object{
-			namespace(weatherNamespace),
-			denyAll(weatherNamespace),
+			namespace(weatherNamespace, hvac),
+			denyAll(weatherNamespace, hvac),
 			exporter.allow(
-				[]networkingv1.NetworkPolicyIngressRule{from(tcp(weatherPort), prometheus())},
+				[]networkingv1.NetworkPolicyIngressRule{from(tcp(weatherPort), scraper(cfg))},
 				[]networkingv1.NetworkPolicyEgressRule{dns(), to(tcp(80, 443), internet())},
 			),
 			exporter.serviceAccount(),

@@ -86,7 +86,7 @@ func TestExisting_AnErrorNamesTheMendAndNoCredential(t *testing.T) {
 
 func laptop(k3s string) *config.Cluster {
 	no := false
-	return &config.Cluster{Kind: config.K3d, Name: "dev", K3s: k3s, Nodes: []config.Node{
+	return &config.Cluster{Kind: config.K3d, Name: "dev", K3s: k3s, Flannel: config.HostGateway, Nodes: []config.Node{
 		{Name: "one", Role: config.Server, Workloads: &no}, {Name: "two", Role: config.Agent}, {Name: "three", Role: config.Agent},
 	}}
 }
@@ -108,7 +108,7 @@ func TestK3d_IsMadeFromAConfigFileOnStandardInput(t *testing.T) {
 		"ports": [{"port": "80:80", "nodeFilters": ["loadbalancer"]}, {"port": "443:443", "nodeFilters": ["loadbalancer"]}],
 		"options": {
 			"k3d": {"wait": true, "timeout": "5m0s"},
-			"k3s": {"extraArgs": [{"arg": "--node-taint=node-role.kubernetes.io/control-plane=true:NoSchedule", "nodeFilters": ["server:0"]}]},
+			"k3s": {"extraArgs": [{"arg": "--flannel-backend=host-gw", "nodeFilters": ["server:*"]}, {"arg": "--node-taint=node-role.kubernetes.io/control-plane=true:NoSchedule", "nodeFilters": ["server:0"]}]},
 			"kubeconfig": {"updateDefaultKubeconfig": false, "switchCurrentContext": false}
 		}
 	}`, string(file))

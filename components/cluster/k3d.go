@@ -19,6 +19,8 @@ type K3dArgs struct {
 	Name string
 	// K3s is the release, as v1.35.0+k3s1.
 	K3s string
+	// Flannel is the backend for traffic between nodes; empty leaves it to k3s.
+	Flannel config.Flannel
 	// Nodes gives the number of servers and agents, and which of them take no workloads.
 	Nodes []config.Node
 }
@@ -126,6 +128,11 @@ func (a *K3dArgs) configFile() (string, error) {
 			// The stack's output is the kubeconfig; the user's own file stays as it is.
 			Kubeconfig: map[string]bool{"updateDefaultKubeconfig": false, "switchCurrentContext": false},
 		},
+	}
+	if a.Flannel != "" {
+		file.Options.K3s.ExtraArgs = append(file.Options.K3s.ExtraArgs, k3dArg{
+			Arg: "--flannel-backend=" + string(a.Flannel), NodeFilters: []string{"server:*"},
+		})
 	}
 	for _, node := range a.Nodes {
 		filter := fmt.Sprintf("agent:%d", file.Agents)
