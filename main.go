@@ -33,6 +33,9 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	if err != nil {
 		return err
 	}
+	if err := workloads.CheckMemory(cfg, catalog); err != nil {
+		return err
+	}
 	on, err := cluster.New(ctx, &cfg.Cluster, info.RootDirectory)
 	if err != nil {
 		return err

@@ -211,6 +211,24 @@ func TestProgram_RefusesABadStackBeforeAnythingIsRegistered(t *testing.T) {
 	}
 }
 
+func TestProgram_RefusesPodsWithoutRoomBeforeAnythingIsRegistered(t *testing.T) {
+	for check, want := range map[bool]string{true: "cluster.memoryCheck: false, which leaves it to the scheduler", false: ""} {
+		info, recorder := stack(t, "production"), &pulumitest.Recorder{}
+		nodes := []any{
+			map[string]any{"name": "kiwipi", "role": "server", "arch": "arm64", "memory": "1Gi", "reserved": "896Mi", "workloads": false},
+			map[string]any{"name": "orangepi", "role": "agent", "arch": "arm64", "memory": "1Gi", "reserved": "384Mi"},
+		}
+		merge(t, info.Config, pulumitest.Project+":cluster", map[string]any{"nodes": nodes, "memoryCheck": check})
+		err := recorder.Run(program(info), true)
+		if want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, want)
+		assert.Empty(t, recorder.All())
+	}
+}
+
 // The fixtures of config, run through the whole program: whatever is wrong with a stack file
 // is told before anything is registered.
 func TestProgram_RefusesEveryBadStackFileBeforeAnythingIsRegistered(t *testing.T) {

@@ -15,12 +15,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/internal/k3s"
 )
 
 const (
-	controlPlaneRole = "node-role.kubernetes.io/control-plane"
-	simulated        = "kwok.x-k8s.io/node"
-	podsPerNode      = 110 // the kubelet's own limit
+	simulated   = "kwok.x-k8s.io/node"
+	podsPerNode = 110 // the kubelet's own limit
 
 	// nodeLease is how long kwok's hold on a node lasts; it renews it four times as often.
 	nodeLease = 8 * time.Second
@@ -58,7 +58,7 @@ func buildNode(machine config.Node) (*corev1.Node, error) {
 		},
 	}
 	if machine.Role == config.Server {
-		node.Labels[controlPlaneRole] = "true"
+		node.Labels[k3s.ControlPlaneRole] = "true"
 	}
 	if !machine.RunsWorkloads() {
 		node.Spec.Taints = []corev1.Taint{controlPlaneTaint()}
@@ -67,7 +67,7 @@ func buildNode(machine config.Node) (*corev1.Node, error) {
 }
 
 func controlPlaneTaint() corev1.Taint {
-	return corev1.Taint{Key: controlPlaneRole, Effect: corev1.TaintEffectNoSchedule}
+	return corev1.Taint{Key: k3s.ControlPlaneRole, Effect: corev1.TaintEffectNoSchedule}
 }
 
 // ensureNodes makes the cluster's nodes be those of the config, and waits until they are
@@ -160,7 +160,7 @@ func applyNode(ctx context.Context, c client.Client, wanted *corev1.Node) error 
 		return nil
 	}
 	before := node.DeepCopy()
-	delete(node.Labels, controlPlaneRole)
+	delete(node.Labels, k3s.ControlPlaneRole)
 	maps.Copy(node.Labels, wanted.Labels)
 	node.Spec.Taints = mergeTaints(node.Spec.Taints, wanted.Spec.Taints)
 	if !equality.Semantic.DeepEqual(before, node) {
@@ -182,7 +182,7 @@ func applyNode(ctx context.Context, c client.Client, wanted *corev1.Node) error 
 func mergeTaints(present, wanted []corev1.Taint) []corev1.Taint {
 	var merged []corev1.Taint
 	for _, taint := range present {
-		if taint.Key != controlPlaneRole {
+		if taint.Key != k3s.ControlPlaneRole {
 			merged = append(merged, taint)
 		}
 	}

@@ -262,9 +262,10 @@ func (r *Rehearsal) StartCluster(ctx context.Context) error {
 
 func (r *Rehearsal) startCluster(ctx context.Context, watch *stopwatch, tools []string) error {
 	// All that can be told is told before anything is started.
+	var rehearsed *config.Config
 	loaded, err := r.Config()
 	if err == nil {
-		_, err = r.Rehearsed()
+		rehearsed, err = r.Rehearsed()
 	}
 	if err = errors.Join(err, r.checkTools(tools)); err != nil {
 		return err
@@ -276,9 +277,14 @@ func (r *Rehearsal) startCluster(ctx context.Context, watch *stopwatch, tools []
 	if err := watch.run("control plane", func() error { return r.ensureControlPlane(ctx) }); err != nil {
 		return fmt.Errorf("starting the control plane: %w", err)
 	}
-	r.log.Info("simulating the nodes", "count", len(loaded.Cluster.Nodes))
-	if err := watch.run("nodes", func() error { return r.ensureNodes(ctx, loaded.Cluster.Nodes) }); err != nil {
+	// The nodes are those that the program will be told of. Its kind of cluster always is
+	// existing: whose pods run there already, the stack's own kind says.
+	r.log.Info("simulating the nodes", "count", len(rehearsed.Cluster.Nodes))
+	if err := watch.run("nodes", func() error { return r.ensureNodes(ctx, rehearsed.Cluster.Nodes) }); err != nil {
 		return fmt.Errorf("simulating the nodes: %w", err)
+	}
+	if err := watch.run("add-ons", func() error { return r.ensureAddons(ctx, loaded.Cluster.Kind) }); err != nil {
+		return fmt.Errorf("simulating k3s's own pods: %w", err)
 	}
 	return nil
 }
@@ -365,14 +371,19 @@ func (r *Rehearsal) update(ctx context.Context, watch *stopwatch, options UpOpti
 	return watch.run("settling", func() error { return r.waitReady(ctx) })
 }
 
-// waitReady gives what is still rolling a moment: Pulumi doesn't wait for every last pod. What
-// isn't ready then is for the report to tell.
+// waitReady gives what is still rolling a moment, or readyTimeout where that is less: Pulumi
+// doesn't wait for every last pod. What isn't ready then is for the report to tell.
 func (r *Rehearsal) waitReady(ctx context.Context) error {
 	c, err := r.Client()
 	if err != nil {
 		return err
 	}
-	err = poll(ctx, 250*time.Millisecond, readyBound, func(ctx context.Context) (bool, error) {
+	rehearsed, err := r.Rehearsed()
+	if err != nil {
+		return err
+	}
+	bound := min(readyBound, rehearsed.ReadyTimeout.Duration)
+	err = poll(ctx, 250*time.Millisecond, bound, func(ctx context.Context) (bool, error) {
 		seen, err := observe(ctx, c)
 		if err != nil {
 			return false, err
