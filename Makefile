@@ -8,6 +8,8 @@ export GOTOOLCHAIN := local
 REHEARSAL_TOOLS := kwok etcd kubernetes pulumi pulumi-language-go pulumi-kubernetes flux sealed-secrets
 LINT_TOOLS := gofumpt golangci-lint govulncheck
 
+GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
+
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
@@ -29,17 +31,21 @@ down: mcs ## stop the rehearsal and remove what it left (STACK=development)
 	@.tools/bin/mcs rehearse down --stack $(STACK)
 
 test: tools-rehearsal tools-test ## run every test: units, golden files, both programs, the end-to-end rehearsal
-	@gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -timeout 40m ./...
+	@$(GOTEST) -count=1 -timeout 40m ./...
+	@cd checks && $(GOTEST) ./...
 
 test-unit: tools-test ## run the tests that need no cluster
-	@gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- -short ./...
+	@$(GOTEST) -short ./...
+	@cd checks && $(GOTEST) ./...
 
 lint: tools-lint ## check formatting, lint, known vulnerabilities
 	@out=$$(gofumpt -l $(GO_FILES)); test -z "$$out" || { echo "not gofumpt'ed; run make fmt:"; echo "$$out"; exit 1; }
 	@! GOSUMDB=off go mod tidy -diff | grep -q '^diff current/go.mod' || { echo "go.mod is not tidy; run make tidy"; exit 1; }
 	@GOSUMDB=off go list -m -mod=mod all >/dev/null && git diff --quiet go.sum || { echo "go.sum lacks what Pulumi's Go host lists, and has it now; commit it"; exit 1; }
-	@go vet ./...
+	@GOSUMDB=off go -C checks mod tidy -diff >/dev/null || { echo "checks/go.mod is not tidy; run make tidy"; exit 1; }
+	@go vet ./... && go -C checks vet ./...
 	@golangci-lint run ./...
+	@cd checks && golangci-lint run ./...
 	@$(MAKE) --no-print-directory vuln
 
 vuln: ## look for known vulnerabilities in what this code calls
@@ -56,10 +62,11 @@ fmt: tools-lint ## format the code
 
 tidy: ## tidy go.mod; go.sum keeps the whole module graph, which Pulumi's Go host lists at each run
 	@go mod tidy && go list -m -mod=mod all >/dev/null
+	@go -C checks mod tidy
 
 generate: ## regenerate manifests/flux-system from the pinned Flux modules, Pulumi.yaml and the README's tables
 	@go run ./manifests/generate
-	@go test ./config . -update
+	@go test ./config . -update -run 'TestProjectFile|TestREADME'
 
 golden: ## rewrite the golden files, for review with git diff
 	@go test ./workloads/... ./components/... -update
