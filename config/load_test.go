@@ -84,10 +84,12 @@ func TestLoad_ReadsEveryKey(t *testing.T) {
 	cfg := load(t, "every-key")
 	yes, no := true, false
 	require.Equal(t, &config.Config{
-		Cluster: config.Cluster{Kind: config.K3d, Name: "development", K3s: "v1.33.10+k3s2",
+		Cluster: config.Cluster{
+			Kind: config.K3d, Name: "development", K3s: "v1.33.10+k3s2",
 			Flannel: config.HostGateway, MemoryCheck: &no, Nodes: []config.Node{{
 				Name: "server-0", Role: config.Server, Arch: "arm64", CPU: "8", Memory: "16Gi", Reserved: "1Gi", Workloads: &yes,
-			}}},
+			}},
+		},
 		Delivery: config.Direct,
 		Domain:   "home.example.org",
 		HVAC: config.HVAC{

@@ -57,7 +57,7 @@ func alloy(cfg *config.Config, images Images) (Workload, error) {
 	objects := []client.Object{
 		namespace(shippingNamespace, observability),
 		denyAll(shippingNamespace, observability),
-		agent.allow(nil, append(scrapes(cfg), to(tcp(443), internet()))),
+		agent.allow(nil, append(scrapes(), to(tcp(443), internet()))),
 		agent.serviceAccount(),
 		settings,
 		devices,

@@ -101,7 +101,7 @@ func secretFiles(name, at string) mount {
 // scratch is a folder to write to that goes with the pod; size bounds it, as 4Gi.
 func scratch(name, at, size string) mount {
 	return mount{name: name, path: at, writable: true, source: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
-		SizeLimit: ptr.To(resource.MustParse(size)),
+		SizeLimit: new(resource.MustParse(size)),
 	}}}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // difference is one that is meant: objects and the fields in them, both whole regular
-// expressions, and why. An object that only one side has has the field "all of it".
+// expressions, and why. An object that stands on one side alone has the field "all of it".
 type difference struct{ objects, fields, why string }
 
 // fields are every field of every object: by "Kind namespace/name", then by the field's path.

@@ -139,7 +139,7 @@ func (a app) dashboards(files map[string]string) []client.Object {
 // the ConfigMaps of their namespace: a pod can't mount those of another. It alone gets the
 // account's token.
 func fetchDashboards(template *corev1.PodTemplateSpec, image string) {
-	const token, tokenPath, oneHour = "token", "/var/run/secrets/kubernetes.io/serviceaccount", 3600
+	const volume, oneHour = "account", 3600
 	template.Spec.InitContainers = []corev1.Container{{
 		Name: "fetch-dashboards", Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Env: []corev1.EnvVar{
@@ -156,11 +156,11 @@ func fetchDashboards(template *corev1.PodTemplateSpec, image string) {
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "dashboards", MountPath: dashboardsFolder},
 			{Name: "tmp", MountPath: "/tmp"},
-			{Name: token, MountPath: tokenPath, ReadOnly: true},
+			{Name: volume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true},
 		},
 	}}
 	template.Spec.Volumes = append(template.Spec.Volumes, corev1.Volume{
-		Name: token,
+		Name: volume,
 		VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 			DefaultMode: ptr.To[int32](0o440),
 			Sources: []corev1.VolumeProjection{

@@ -196,18 +196,19 @@ func (w *walker) calls(scraper string) []call {
 func (w *walker) named(deployment *appsv1.Deployment) []call {
 	text, err := yaml.Marshal(deployment.Spec.Template.Spec)
 	require.NoError(w.t, err)
-	all := string(text)
+	all := strings.Builder{}
+	all.Write(text)
 	for _, configMap := range of[*corev1.ConfigMap](w.catalog) {
-		if configMap.Namespace == deployment.Namespace && strings.Contains(all, "name: "+configMap.Name+"\n") {
+		if configMap.Namespace == deployment.Namespace && strings.Contains(string(text), "name: "+configMap.Name+"\n") {
 			for _, content := range configMap.Data {
-				all += content
+				all.WriteString(content)
 			}
 		}
 	}
 	for _, secret := range of[*corev1.Secret](w.catalog) {
-		if secret.Namespace == deployment.Namespace && strings.Contains(all, "secretName: "+secret.Name+"\n") {
+		if secret.Namespace == deployment.Namespace && strings.Contains(string(text), "secretName: "+secret.Name+"\n") {
 			for _, content := range secret.Data {
-				all += string(content)
+				all.Write(content)
 			}
 		}
 	}
@@ -227,10 +228,10 @@ func (w *walker) named(deployment *appsv1.Deployment) []call {
 			calls = append(calls, call{deployment.Name, to, at})
 		}
 	}
-	for _, match := range fullName.FindAllStringSubmatch(all, -1) {
+	for _, match := range fullName.FindAllStringSubmatch(all.String(), -1) {
 		add(match[1], match[2], match[3])
 	}
-	for _, match := range shortName.FindAllStringSubmatch(all, -1) {
+	for _, match := range shortName.FindAllStringSubmatch(all.String(), -1) {
 		add(match[1], deployment.Namespace, match[2])
 	}
 	return calls

@@ -46,7 +46,7 @@ func kubelet() networkingv1.NetworkPolicyEgressRule { return to(tcp(10250)) }
 
 // scrapes is everything that a scraper asks: the annotated pods of this catalog, the SNMP
 // exporter, the kubelets and the API server.
-func scrapes(cfg *config.Config) []networkingv1.NetworkPolicyEgressRule {
+func scrapes() []networkingv1.NetworkPolicyEgressRule {
 	return []networkingv1.NetworkPolicyEgressRule{
 		dns(), apiServer(), kubelet(),
 		to(tcp(intesisPort), peer(intesisNamespace, map[string]string{nameLabel: "service-intesis"})),
@@ -58,7 +58,7 @@ func scrapes(cfg *config.Config) []networkingv1.NetworkPolicyEgressRule {
 
 // discovers is what a scraper may read to find its targets, and to ask the kubelets.
 func (a app) discovers(more ...rbacv1.PolicyRule) []client.Object {
-	read := []string{"get", "list", "watch"}
+	read := []string{"list", "watch"}
 	meta := a.meta()
 	meta.Namespace = ""
 	rules := append([]rbacv1.PolicyRule{

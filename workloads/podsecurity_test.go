@@ -51,7 +51,7 @@ func TestNamespaces_EnforceTheRestrictedStandardButForTheNamedExceptions(t *test
 			enforced, problems := api.PolicyToEvaluate(namespace.Labels, api.Policy{})
 			require.Empty(t, problems)
 			assert.Contains(t, namespace.Labels, "pod-security.kubernetes.io/enforce")
-			assert.True(t, enforced.Enforce.Version.Latest())
+			assert.True(t, enforced.Enforce.Latest())
 			levels[namespace.Name] = enforced.Enforce.Level
 			want := api.LevelRestricted
 			if namespace.Name == "service-mdns-v1" {

@@ -34,10 +34,15 @@ func prometheus(cfg *config.Config, images Images) (Workload, error) {
 		args: []string{
 			"--config.file=/etc/prometheus/prometheus.yml",
 			// What is kept goes with the pod, so a change of its config is no reason for another.
-			"--enable-feature=auto-reload-config",
+			"--config.auto-reload",
 			"--storage.tsdb.path=/prometheus",
+			// By size alone, blocks would grow to a month, and go whole.
+			"--storage.tsdb.max-block-duration=1d",
+			"--storage.tsdb.wal-segment-size=10MB",
+			// A query that wants more memory than there is fails; by default Prometheus does.
 			"--query.max-concurrency=4",
-			"--query.max-samples=5000000",
+			"--query.max-samples=2000000",
+			"--query.timeout=1m",
 		},
 	}
 	settings := live(server.configMap(prometheusName, scrapeConfig))
@@ -56,7 +61,7 @@ func prometheus(cfg *config.Config, images Images) (Workload, error) {
 	objects := []client.Object{
 		namespace(metricsNamespace, observability),
 		denyAll(metricsNamespace, observability),
-		server.allow(in, scrapes(cfg)),
+		server.allow(in, scrapes()),
 		server.serviceAccount(),
 		settings,
 		devices,
