@@ -398,6 +398,12 @@ func TestAlloy_ScrapesWhatPrometheusScrapes(t *testing.T) {
 	alloy, alloyLimits := alloyJobs(t)
 	assert.Equal(t, slices.Sorted(maps.Keys(prometheus)), slices.Sorted(maps.Keys(alloy)))
 	for name, job := range prometheus {
+		for i, rule := range job.metrics {
+			// In Alloy, up and its like pass through the rules as well.
+			if rule.action == "keep" {
+				job.metrics[i].regex += "|up|scrape_.+"
+			}
+		}
 		assert.Equal(t, job, alloy[name], name)
 		if len(job.metrics) == 0 {
 			assert.Equal(t, limits[name], alloyLimits[name], name)

@@ -28,19 +28,15 @@ const (
 const snmpAuthFile = `auths:
   home:
     community: ` + snmpCommunity + `
-    security_level: noAuthNoPriv
     version: 2
 `
 
-// loadSNMP reads the two files as the exporter does: by a glob, strictly, into one configuration.
+// loadSNMP reads the two files as the exporter does: strictly, into one configuration.
 func loadSNMP(t *testing.T, auth string) (*config.Config, error) {
 	t.Helper()
-	content, err := os.ReadFile(snmpFile)
-	require.NoError(t, err)
-	folder := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(folder, "snmp.yml"), content, 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(folder, "auth.yml"), []byte(auth), 0o600))
-	return config.LoadFile(slog.New(slog.DiscardHandler), []string{filepath.Join(folder, "*.yml")}, false)
+	authFile := filepath.Join(t.TempDir(), "auth.yml")
+	require.NoError(t, os.WriteFile(authFile, []byte(auth), 0o600))
+	return config.LoadFile(slog.New(slog.DiscardHandler), []string{snmpFile, authFile}, false)
 }
 
 func mustLoadSNMP(t *testing.T) *config.Config {

@@ -29,7 +29,10 @@ func alloy(cfg *config.Config, images Images) (Workload, error) {
 	}
 	agent := app{
 		name: alloyName, namespace: shippingNamespace, partOf: observability, image: image, replicas: 1,
-		user: alloyUser, memory: "192Mi", port: alloyPort, health: "/-/healthy", ready: "/-/ready", talksToAPI: true,
+		user: alloyUser, memory: "192Mi", memoryLimit: "256Mi", talksToAPI: true,
+		// Its /-/healthy fails with any one component, such as an endpoint that is away: no
+		// reason to start all of it again.
+		port: alloyPort, health: "/-/ready",
 		args: []string{
 			"run", "/etc/alloy/config.alloy", "--storage.path=/var/lib/alloy/data",
 			fmt.Sprintf("--server.http.listen-addr=0.0.0.0:%d", alloyPort), "--disable-reporting",
@@ -40,7 +43,6 @@ func alloy(cfg *config.Config, images Images) (Workload, error) {
 			{Name: "METRICS_USERNAME", Value: string(cfg.Cloud.Metrics.Username)},
 			{Name: "LOGS_URL", Value: cfg.Cloud.Logs.URL},
 			{Name: "LOGS_USERNAME", Value: string(cfg.Cloud.Logs.Username)},
-			heapWithinLimit(alloyName),
 		},
 	}
 	settings := agent.configMap(alloyName, pipeline)
@@ -64,7 +66,7 @@ func alloy(cfg *config.Config, images Images) (Workload, error) {
 		agent.secretFile(alloyName, "token", cfg.Secrets.Cloud.Token),
 		agent.deployment(),
 	}
-	logs := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods/log"}, Verbs: []string{"get", "list", "watch"}}
+	logs := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods", "pods/log"}, Verbs: []string{"get"}}
 	return Workload{
 		Name: alloyName, Namespace: shippingNamespace, After: []string{snmpName},
 		Objects: append(objects, agent.discovers(logs)...),

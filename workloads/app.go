@@ -54,6 +54,7 @@ type app struct {
 	memoryLimit     string // if the limit is more than the request
 	health          string // path of the probes
 	ready           string // path of the readiness probe, if it is another one
+	startSeconds    int32  // how long it may take to start; two minutes unless it is set
 	metrics         string // path of the metrics; empty means that nothing scrapes it
 	secret          string // mounted at /.secrets; empty means none
 	mounts          []mount
@@ -210,9 +211,10 @@ func (a app) container() corev1.Container {
 	}
 	if a.port != 0 {
 		container.Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: a.port, Protocol: corev1.ProtocolTCP}}
-		// A Pi under load takes its time to start a process; two minutes before the
-		// liveness probe may judge it.
-		container.StartupProbe = probe(a.health, 5, 24)
+		// A Pi under load takes its time to start a process, before the liveness probe may
+		// judge it.
+		const period, twoMinutes = 5, 120
+		container.StartupProbe = probe(a.health, period, cmp.Or(a.startSeconds, twoMinutes)/period)
 		container.ReadinessProbe = probe(cmp.Or(a.ready, a.health), 10, 3)
 		container.LivenessProbe = probe(a.health, 30, 3)
 	}

@@ -52,6 +52,8 @@ func grafana(cfg *config.Config, images Images) (Workload, error) {
 	server := app{
 		name: grafanaName, namespace: grafanaNamespace, partOf: observability, image: image, replicas: 1,
 		user: grafanaUser, memory: "192Mi", memoryLimit: "256Mi", port: grafanaPort, health: "/api/health",
+		// Its database is made anew, by some hundreds of migrations, at each start.
+		startSeconds: 600,
 		env: []corev1.EnvVar{
 			{Name: "GF_SERVER_ROOT_URL", Value: "http://" + host + "/"},
 			heapWithinLimit(grafanaName),
