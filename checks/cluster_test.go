@@ -162,8 +162,8 @@ func pod(namespace, name, ip string, labels, annotations map[string]string, port
 
 func named(name string) map[string]string { return map[string]string{"app.kubernetes.io/name": name} }
 
-// workloadPods are the pods that production's Deployments make.
-func workloadPods(t *testing.T) []any {
+// production is the catalog of the real stack.
+func production(t *testing.T) []workloads.Workload {
 	t.Helper()
 	content, err := os.ReadFile("../Pulumi.production.yaml")
 	require.NoError(t, err)
@@ -175,9 +175,14 @@ func workloadPods(t *testing.T) []any {
 	require.NoError(t, err)
 	catalog, err := workloads.Catalog(cfg, images)
 	require.NoError(t, err)
+	return catalog
+}
 
+// workloadPods are the pods that production's Deployments make.
+func workloadPods(t *testing.T) []any {
+	t.Helper()
 	var list []any
-	for _, workload := range catalog {
+	for _, workload := range production(t) {
 		for _, object := range workload.Objects {
 			deployment, ok := object.(*appsv1.Deployment)
 			if !ok {

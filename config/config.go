@@ -37,7 +37,7 @@ type Cluster struct {
 	Kind        ClusterKind `json:"kind" required:"true" enum:"k3d,pi,existing" doc:"k3d makes one in Docker, pi one on Raspberry Pis, existing uses a kubeconfig"`
 	Name        string      `json:"name" required:"true" doc:"name of the cluster: a DNS label"`
 	K3s         string      `json:"k3s" doc:"k3s release, as v1.35.0+k3s1; needed by k3d and pi"`
-	Flannel     Flannel     `json:"flannel" default:"vxlan" enum:"vxlan,host-gw,wireguard-native" doc:"how k3s carries traffic between nodes: host-gw is the lightest and needs all of them on one network; wireguard-native encrypts"`
+	Flannel     Flannel     `json:"flannel" default:"vxlan" enum:"vxlan,host-gw,wireguard-native" doc:"k3d and pi: how k3s carries traffic between nodes; host-gw is the lightest and needs all of them on one network; wireguard-native encrypts"`
 	Kubeconfig  string      `json:"kubeconfig" doc:"existing: path of a kubeconfig file, relative to the project"`
 	Context     string      `json:"context" doc:"existing: context in that kubeconfig; empty means its current one"`
 	MemoryCheck *bool       `json:"memoryCheck" default:"true" doc:"refuse pods that the nodes may have no room for; false leaves that to the scheduler"`

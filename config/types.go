@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -92,6 +94,20 @@ func (s Slack) Given() bool { return s.AppToken != "" && s.BotToken != "" }
 
 // Given says whether both halves of the account are set.
 func (i Intesis) Given() bool { return i.Username != "" && i.Password != "" }
+
+// Port is the one that the URL names, or that of https.
+func (e Endpoint) Port() int32 {
+	const https = 443
+	target, err := url.Parse(e.URL)
+	if err != nil || target.Port() == "" {
+		return https
+	}
+	port, err := strconv.ParseInt(target.Port(), 10, 32)
+	if err != nil {
+		return https // Validate refuses it
+	}
+	return int32(port)
+}
 
 // Given says whether both halves of the account are set.
 func (g GrafanaAdmin) Given() bool { return g.Username != "" && g.Password != "" }

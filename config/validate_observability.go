@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +15,9 @@ func (v *validator) snmp() {
 	for i, device := range v.SNMP.Devices {
 		path := fmt.Sprintf("snmp.devices[%d]", i)
 		v.label(path+".name", device.Name)
+		if slices.Contains([]string{"snmp", "endpoints", "pods", "cadvisor"}, device.Name) {
+			v.add(path+".name", device.Name, "it would be the job label of its metrics, and a job has that name already", "give it another")
+		}
 		v.address(path+".address", device.Address)
 		if first, taken := names[device.Name]; taken && device.Name != "" {
 			v.add(path+".name", device.Name, fmt.Sprintf("snmp.devices[%d] has that name too", first), "give each device a name of its own")
@@ -60,8 +65,19 @@ func (v *validator) endpoint(path string, endpoint Endpoint, example string) {
 		v.add(path+".url", endpoint.URL, "a token goes there, so it must begin with https://", "for example "+example)
 	case target.Path == "" || target.Path == "/" || target.RawQuery != "" || target.Fragment != "":
 		v.add(path+".url", endpoint.URL, "it must have the path that takes pushes, and nothing after it", "for example "+example)
+	case !validPort(target.Port()):
+		v.add(path+".url", endpoint.URL, "a port is a number from 1 to 65535", "for example "+example)
 	}
-	if endpoint.Username == "" && needed {
+	switch name := string(endpoint.Username); {
+	case name == "" && needed:
 		v.say(path+".username", missing, "observability: cloud logs in with it", setCommand(path+".username", false, ""))
+	case strings.TrimSpace(name) != name || strings.ContainsAny(name, "\r\n"):
+		v.add(path+".username", name, "it holds a line break, or white space at an end", setCommand(path+".username", false, ""))
 	}
+}
+
+// validPort says whether the port of a URL is one, or there is none.
+func validPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && port > 0
 }

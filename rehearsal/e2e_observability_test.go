@@ -29,12 +29,35 @@ func (s *stage) assertPivot(t *testing.T) {
 		assert.NotContains(t, there, name)
 	}
 
+	// While there is room: every controller of Flux with the arguments of the stack's profile.
+	s.turnFlux(t, true, 6)
+	s.turnFlux(t, false, 2)
+
 	s.Set("observability", "local")
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	s.assertReady(t)
 	there = s.namespaces(t)
 	assert.NotContains(t, there, shipping)
 	assert.Subset(t, there, keeping)
+}
+
+// turnFlux turns all features of Flux on or off.
+func (s *stage) turnFlux(t *testing.T, on bool, controllers int) {
+	t.Helper()
+	for _, feature := range []string{"helm", "notifications", "imageAutomation"} {
+		s.Set("flux."+feature, on)
+	}
+	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+	s.assertReady(t)
+	report, err := s.Status(t.Context())
+	require.NoError(t, err)
+	healthy := 0
+	for _, controller := range report.Controllers {
+		if controller.Name != "sealed-secrets-controller" && controller.Healthy {
+			healthy++
+		}
+	}
+	assert.Equal(t, controllers, healthy, "%+v", report.Controllers)
 }
 
 func (s *stage) namespaces(t *testing.T) []string {

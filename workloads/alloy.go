@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -29,7 +30,7 @@ func alloy(cfg *config.Config, images Images) (Workload, error) {
 	}
 	agent := app{
 		name: alloyName, namespace: shippingNamespace, partOf: observability, image: image, replicas: 1,
-		user: alloyUser, memory: "192Mi", memoryLimit: "256Mi", talksToAPI: true,
+		user: alloyUser, memory: "128Mi", memoryLimit: "256Mi", talksToAPI: true,
 		// Its /-/healthy fails with any one component, such as an endpoint that is away: no
 		// reason to start all of it again.
 		port: alloyPort, health: "/-/ready",
@@ -59,7 +60,7 @@ func alloy(cfg *config.Config, images Images) (Workload, error) {
 	objects := []client.Object{
 		namespace(shippingNamespace, observability),
 		denyAll(shippingNamespace, observability),
-		agent.allow(nil, append(scrapes(), to(tcp(443), internet()))),
+		agent.allow(nil, append(scrapes(), to(tcp(pushPorts(cfg.Cloud)...)))),
 		agent.serviceAccount(),
 		settings,
 		devices,
@@ -71,4 +72,14 @@ func alloy(cfg *config.Config, images Images) (Workload, error) {
 		Name: alloyName, Namespace: shippingNamespace, After: []string{snmpName},
 		Objects: append(objects, agent.discovers(logs)...),
 	}, nil
+}
+
+// pushPorts are the ports of the endpoints; where those are, only a name server knows.
+func pushPorts(endpoints config.CloudEndpoints) []int32 {
+	var ports []int32
+	for _, endpoint := range []config.Endpoint{endpoints.Metrics, endpoints.Logs} {
+		ports = append(ports, endpoint.Port())
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
 }

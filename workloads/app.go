@@ -2,6 +2,7 @@ package workloads
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -50,8 +51,8 @@ type app struct {
 	user            int64 // appUser unless it is set
 	port            int32 // zero means that it listens on none, and has no probes
 	replicas        int32
-	memory          string // request and limit
-	memoryLimit     string // if the limit is more than the request
+	memory          string // request, and limit unless there is another
+	memoryLimit     string
 	health          string // path of the probes
 	ready           string // path of the readiness probe, if it is another one
 	startSeconds    int32  // how long it may take to start; two minutes unless it is set
@@ -203,11 +204,8 @@ func (a app) container() corev1.Container {
 		Command:         a.command,
 		Args:            a.args,
 		Env:             a.env,
-		Resources:       memoryBound(a.memory, "10m"),
+		Resources:       memoryBound(a.memory, cmp.Or(a.memoryLimit, a.memory)),
 		SecurityContext: restricted(),
-	}
-	if a.memoryLimit != "" {
-		container.Resources.Limits[corev1.ResourceMemory] = resource.MustParse(a.memoryLimit)
 	}
 	if a.port != 0 {
 		container.Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: a.port, Protocol: corev1.ProtocolTCP}}
@@ -235,22 +233,19 @@ func probe(at string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// heapWithinLimit has Go's runtime collect its garbage before the kernel would kill the pod.
-func heapWithinLimit(container string) corev1.EnvVar {
-	return corev1.EnvVar{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{
-		ResourceFieldRef: &corev1.ResourceFieldSelector{
-			ContainerName: container, Resource: "limits.memory", Divisor: resource.MustParse("1"),
-		},
-	}}
+// heapWithin has Go's runtime collect its garbage before the kernel would kill the pod: at four
+// fifths of the memory limit, since a process has more than its heap.
+func heapWithin(limit string) corev1.EnvVar {
+	amount := resource.MustParse(limit)
+	return corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", (amount.Value()*4/5)>>20)}
 }
 
-// memoryBound asks for as much memory as it may ever have, so that what the scheduler
-// counts is what a node can be asked for. CPU is shared, not capped.
-func memoryBound(memory, cpu string) corev1.ResourceRequirements {
-	amount := resource.MustParse(memory)
+// memoryBound asks for what a container is known to need, and bounds what it may ever have.
+// CPU is shared, not capped.
+func memoryBound(request, limit string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{corev1.ResourceMemory: amount, corev1.ResourceCPU: resource.MustParse(cpu)},
-		Limits:   corev1.ResourceList{corev1.ResourceMemory: amount},
+		Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(request), corev1.ResourceCPU: resource.MustParse("10m")},
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)},
 	}
 }
 

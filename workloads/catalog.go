@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/config"
@@ -47,6 +49,7 @@ func Catalog(cfg *config.Config, images Images) ([]Workload, error) {
 			continue
 		}
 		rollOnChange(&workload)
+		waitAsLong(cfg, &workload)
 		catalog = append(catalog, workload)
 	}
 	problems = append(problems, check(catalog)...)
@@ -54,6 +57,17 @@ func Catalog(cfg *config.Config, images Images) ([]Workload, error) {
 		return nil, err
 	}
 	return Sort(catalog)
+}
+
+// waitAsLong has a Deployment call itself failed no sooner than an update gives up on it: the
+// first pull of an image may take a Pi longer than Kubernetes's own ten minutes.
+func waitAsLong(cfg *config.Config, workload *Workload) {
+	const tenMinutes = 10 * time.Minute
+	for _, object := range workload.Objects {
+		if deployment, ok := object.(*appsv1.Deployment); ok {
+			deployment.Spec.ProgressDeadlineSeconds = new(int32(max(cfg.ReadyTimeout.Duration, tenMinutes).Seconds()))
+		}
+	}
 }
 
 // check finds what would only fail in a cluster: objects that are not complete, or that

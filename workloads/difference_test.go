@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -44,11 +45,25 @@ func flatten(into map[string]string, path string, tree any) {
 		}
 	case []any:
 		for i, below := range value {
-			flatten(into, fmt.Sprintf("%s[%d]", path, i), below)
+			flatten(into, path+"["+item(i, below)+"]", below)
 		}
 	default:
 		into[path] = fmt.Sprint(value)
 	}
+}
+
+// item is what tells an item of a list from the others: its name, itself if it is a text, or its
+// place.
+func item(place int, value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case map[string]any:
+		if name, ok := v["name"].(string); ok {
+			return name
+		}
+	}
+	return strconv.Itoa(place)
 }
 
 // differ lists "object field" for each field that isn't the same on both sides.
@@ -105,13 +120,21 @@ func assertDiffer(t *testing.T, a, b []workloads.Workload, allowed []difference)
 
 func TestStacks_DifferInExactlyThis(t *testing.T) {
 	both := variants(t)
-	const digests = `\.spec\.template\.metadata\.annotations\.manager-cluster-state/(secret|config)-digest`
+	const (
+		digests   = `\.spec\.template\.metadata\.annotations\.manager-cluster-state/(secret|config)-digest`
+		pod       = `\.spec\.template\.spec\.`
+		container = pod + `containers\[[a-z-]+\]\.`
+	)
 	assertDiffer(t, catalog(t, both["development"]), catalog(t, both["production"]), []difference{
 		{`Ingress .*`, `\.spec\.rules\[0\]\.host`, "domain"},
-		{`Deployment render-metrics-v1/grafana`, `\.spec\.template\.spec\.containers\[0\]\.env\[0\]\.value`, "domain: Grafana's own URL"},
+		{`Deployment render-metrics-v1/grafana`, container + `env\[GF_SERVER_ROOT_URL\]\.value`, "domain: Grafana's own URL"},
+		{`Deployment .*`, `\.spec\.progressDeadlineSeconds`, "readyTimeout"},
 
 		{`(Deployment|Service|ServiceAccount|NetworkPolicy) service-intesis-v1/mockserver`, `all of it`, "hvac.mock"},
-		{`Deployment service-intesis-v1/service-intesis`, `\.spec\.template\.spec\.containers\[0\]\.args\[\d+\]`, "hvac.mock: where the cloud is"},
+		{
+			`Deployment service-intesis-v1/service-intesis`,
+			container + `args\[(--tcpserver|mockserver:5000|--httpserver|http://mockserver:5001)\]`, "hvac.mock: where the cloud is",
+		},
 		{`NetworkPolicy service-intesis-v1/service-intesis`, `\.spec\.egress\[1\]\..*`, "hvac.mock: where the cloud is"},
 
 		{`Secret service-intesis-v1/service-intesis|Secret chat-hvac-v1/chat-hvac`, `\.data\..*`, "secrets"},
@@ -120,17 +143,31 @@ func TestStacks_DifferInExactlyThis(t *testing.T) {
 		{`Secret render-metrics-v1/grafana`, `all of it`, "secrets.grafana: no account without them"},
 		{`Deployment render-metrics-v1/grafana`, digests, "secrets.grafana"},
 		{
-			`Deployment render-metrics-v1/grafana`,
-			`\.spec\.template\.spec\.(containers\[0\]\.(env\[[23]\]\.(name|value)|volumeMounts\[\d\]\..*)|volumes\[\d\]\..*)`,
-			"secrets.grafana",
+			`Deployment render-metrics-v1/grafana`, container + `env\[(GF_SECURITY_ADMIN_(USER|PASSWORD)__FILE|` +
+				`GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION|GF_AUTH_DISABLE_LOGIN_FORM)\]\.(name|value)`, "secrets.grafana",
 		},
+		{`Deployment render-metrics-v1/grafana`, container + `volumeMounts\[secrets\]\..*`, "secrets.grafana"},
+		{`Deployment render-metrics-v1/grafana`, pod + `volumes\[secrets\]\..*`, "secrets.grafana"},
 
-		{`Deployment flux-system/.*-controller`, `\.spec\.template\.spec\.containers\[0\]\.(args\[\d+\]|resources\.(requests|limits)\.memory)`, "flux.profile"},
-		{`Deployment flux-system/.*-controller`, `\.spec\.strategy(\..*)?`, "flux.profile"},
-		{`(Deployment|ServiceAccount) flux-system/image-(reflector|automation)-controller`, `all of it`, "flux.imageAutomation"},
-		{`CustomResourceDefinition /image.*\.image\.toolkit\.fluxcd\.io`, `all of it`, "flux.imageAutomation"},
-		{`ClusterRoleBinding /crd-controller-flux-system`, `\.subjects\[\d\]\..*`, "flux.imageAutomation"},
-		{`NetworkPolicy flux-system/events`, `\.spec\.ingress\[0\]\.from\[\d\]\..*`, "flux.imageAutomation"},
+		{
+			`Deployment flux-system/.*`, container + `args\[--(concurrent=1|token-cache-max-size=10|requeue-dependency=2m|` +
+				`leader-election-(lease-duration=137s|renew-deadline=107s|retry-period=26s)|artifact-retention-records=1|concurrent-ssa=1)\]`,
+			"flux.profile",
+		},
+		{`Deployment flux-system/.*`, container + `resources\.(requests|limits)\.memory`, "flux.profile"},
+		{`Deployment flux-system/.*`, `\.spec\.strategy(\.type)?`, "flux.profile"},
+		{`Deployment flux-system/.*`, container + `args\[--events-addr=.*\]`, "flux.notifications"},
+		{
+			`(Deployment|ServiceAccount|Service) flux-system/((image-(reflector|automation)|helm|notification)-controller|webhook-receiver)`,
+			`all of it`, "flux.helm, flux.notifications, flux.imageAutomation",
+		},
+		{`CustomResourceDefinition /.*\.(image|helm|notification)\.toolkit\.fluxcd\.io`, `all of it`, "the same three"},
+		{
+			`ClusterRoleBinding /(crd-controller|cluster-reconciler)-flux-system`,
+			`\.subjects\[(image-(reflector|automation)|helm|notification)-controller\]\..*`, "the same three",
+		},
+		{`NetworkPolicy flux-system/events`, `all of it`, "flux.notifications"},
+		{`NetworkPolicy flux-system/artifacts`, `\.spec\.ingress\[0\]\.from\[1\]\..*`, "flux.helm"},
 	})
 }
 

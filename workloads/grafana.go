@@ -51,12 +51,12 @@ func grafana(cfg *config.Config, images Images) (Workload, error) {
 	host := grafanaName + "." + cfg.Domain
 	server := app{
 		name: grafanaName, namespace: grafanaNamespace, partOf: observability, image: image, replicas: 1,
-		user: grafanaUser, memory: "192Mi", memoryLimit: "256Mi", port: grafanaPort, health: "/api/health",
+		user: grafanaUser, memory: "192Mi", memoryLimit: "320Mi", port: grafanaPort, health: "/api/health",
 		// Its database is made anew, by some hundreds of migrations, at each start.
 		startSeconds: 600,
 		env: []corev1.EnvVar{
 			{Name: "GF_SERVER_ROOT_URL", Value: "http://" + host + "/"},
-			heapWithinLimit(grafanaName),
+			heapWithin("320Mi"),
 		},
 	}
 	settings := []*corev1.ConfigMap{
@@ -153,7 +153,7 @@ func fetchDashboards(template *corev1.PodTemplateSpec, image string) {
 			// k3s's certificates lack an extension that Python insists on.
 			{Name: "DISABLE_X509_STRICT_VERIFICATION", Value: "true"},
 		},
-		Resources:       memoryBound("96Mi", "10m"),
+		Resources:       memoryBound("96Mi", "96Mi"),
 		SecurityContext: restricted(),
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "dashboards", MountPath: dashboardsFolder},

@@ -21,10 +21,9 @@ func externalMDNS(_ *config.Config, images Images) (Workload, error) {
 	}
 	mdns := app{
 		name: mdnsName, namespace: mdnsNamespace, partOf: discovery, image: image, replicas: 1,
-		user: nobody, memory: "64Mi", talksToAPI: true,
+		user: nobody, memory: "32Mi", memoryLimit: "64Mi", talksToAPI: true,
 		args: []string{"-source=ingress", "-source=service"},
 	}
-	mdns.env = append(mdns.env, heapWithinLimit(mdns.name))
 	home := namespace(mdnsNamespace, discovery)
 	home.Labels[enforceLabel] = "privileged"
 	home.Labels[warnLabel] = "restricted"

@@ -115,12 +115,12 @@ func TestNetworkPolicies_LetThroughExactlyThis(t *testing.T) {
 		sealed + " > anyone TCP443,TCP6443",
 		flux + "* > anyone any port",
 		flux + "app=source-controller < " + flux + "app=kustomize-controller TCP9090",
+	}
+	allOfFlux := []string{
 		flux + "app=source-controller < " + flux + "app=helm-controller TCP9090",
 		flux + "app=notification-controller < " + flux + "app=source-controller TCP9090",
 		flux + "app=notification-controller < " + flux + "app=kustomize-controller TCP9090",
 		flux + "app=notification-controller < " + flux + "app=helm-controller TCP9090",
-	}
-	imageAutomation := []string{
 		flux + "app=notification-controller < " + flux + "app=image-reflector-controller TCP9090",
 		flux + "app=notification-controller < " + flux + "app=image-automation-controller TCP9090",
 	}
@@ -141,10 +141,10 @@ func TestNetworkPolicies_LetThroughExactlyThis(t *testing.T) {
 		grafana+" < "+traefik+" TCP3000", grafana+" > "+prometheus+" TCP9090",
 		grafana+" > "+dns, grafana+" > anyone TCP443,TCP6443",
 	)
-	cloud := append(scraped(alloy), alloy+" > "+internet+" TCP443")
+	cloud := append(scraped(alloy), alloy+" > anyone TCP443")
 	for stack, own := range map[string][]string{
 		"production":       slices.Concat(notMocked, local),
-		"development":      slices.Concat(mocked, imageAutomation, local),
+		"development":      slices.Concat(mocked, allOfFlux, local),
 		"production-cloud": slices.Concat(notMocked, cloud),
 	} {
 		assert.ElementsMatch(t, slices.Concat(own, everywhere), allowances(catalog(t, variants(t)[stack])), stack)

@@ -53,6 +53,7 @@ func outside() []pod {
 		{name: "stranger", namespace: "default", labels: map[string]string{"app.kubernetes.io/name": "prometheus"}},
 		{name: "laptop", address: "192.168.0.77"},
 		{name: "internet", address: "203.0.113.7"},
+		{name: "the node", address: "192.168.0.10"}, // its kubelet, and on a server the API server
 	}
 }
 
@@ -238,14 +239,36 @@ func (w *walker) named(deployment *appsv1.Deployment) []call {
 }
 
 // unwritten are the calls that no text of the catalog names.
-func unwritten(w *walker) []call {
+func unwritten(w *walker, scraper string) []call {
+	calls := []call{{scraper, "the node", 10250}}
 	// source-controller gives its address away in the status of its objects.
-	calls := []call{{"kustomize-controller", "source-controller", 9090}, {"helm-controller", "source-controller", 9090}}
+	for _, name := range []string{"kustomize-controller", "helm-controller"} {
+		if _, on := w.ports[name]; on {
+			calls = append(calls, call{name, "source-controller", 9090})
+		}
+	}
+	for _, deployment := range of[*appsv1.Deployment](w.catalog) {
+		// A policy sees the API server's own port or that of its service, by who enforces it.
+		if hasToken(deployment) {
+			calls = append(calls, call{deployment.Name, "the node", 6443}, call{deployment.Name, "the node", 443})
+		}
+	}
 	// The API server asks for the certificate to seal with; no label knows it, so anyone may.
 	for name := range w.pods {
 		calls = append(calls, call{name, "sealed-secrets-controller", 8080})
 	}
 	return calls
+}
+
+// hasToken says whether the pods of a Deployment may log in to the API server.
+func hasToken(deployment *appsv1.Deployment) bool {
+	pod := deployment.Spec.Template.Spec
+	return pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken ||
+		slices.ContainsFunc(pod.Volumes, func(volume corev1.Volume) bool {
+			return volume.Projected != nil && slices.ContainsFunc(volume.Projected.Sources, func(source corev1.VolumeProjection) bool {
+				return source.ServiceAccountToken != nil
+			})
+		})
 }
 
 func TestNetwork_EveryCallIsLetThroughAndNothingElseIsLetIn(t *testing.T) {
@@ -255,13 +278,13 @@ func TestNetwork_EveryCallIsLetThroughAndNothingElseIsLetIn(t *testing.T) {
 			scraper = "alloy"
 		}
 		w := walk(t, catalog(t, cfg))
-		calls := append(w.calls(scraper), unwritten(w)...)
+		calls := append(w.calls(scraper), unwritten(w, scraper)...)
 		if stack != "production-cloud" {
 			assert.Contains(t, calls, call{"grafana", "prometheus", 9090}, "the dashboards' datasource")
 		}
 		assert.Contains(t, calls, call{scraper, "snmp-exporter", 9116})
 		assert.Contains(t, calls, call{scraper, "source-controller", 8080})
-		assert.Contains(t, calls, call{"kustomize-controller", "notification-controller", 9090})
+		assert.Equal(t, cfg.Flux.Notifications, slices.Contains(calls, call{"kustomize-controller", "notification-controller", 9090}), stack)
 		assert.Contains(t, calls, call{"chat-hvac", "service-intesis", 2112})
 
 		for _, c := range calls {
@@ -295,6 +318,24 @@ func portsOf(w *walker, name string) func(func(int32) bool) {
 		for _, port := range w.ports[name] {
 			if !yield(port) {
 				return
+			}
+		}
+	}
+}
+
+// Whoever names a service, or a host, has to be able to ask for its address.
+func TestNetwork_WhoCallsByNameMayAskForIt(t *testing.T) {
+	for stack, cfg := range variants(t) {
+		w := walk(t, catalog(t, cfg))
+		callers := map[string]bool{"service-intesis": true, "exporter-weather": true, "chat-hvac": true} // hosts on the internet
+		for _, deployment := range of[*appsv1.Deployment](w.catalog) {
+			if len(w.named(deployment)) > 0 {
+				callers[deployment.Name] = true
+			}
+		}
+		for name := range callers {
+			for _, protocol := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolTCP} {
+				assert.True(t, w.lets(networkingv1.PolicyTypeEgress, w.pods[name], w.pods["coredns"], 53, protocol), "%s: %s can't ask for names by %s", stack, name, protocol)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
@@ -159,18 +160,17 @@ func TestMounts_NothingIsMountedBelowWhatIsReadOnly(t *testing.T) {
 	})
 }
 
-// Reading more than they need would be theirs to lose.
+// Reading more than they need would be theirs to lose. What they do need was seen with the real
+// Prometheus and the real Alloy.
 func TestScrapers_MayReadWhatTheyDiscoverAndNothingElse(t *testing.T) {
-	for stack, scraper := range map[string]string{"production": "prometheus", "production-cloud": "alloy"} {
-		made := catalog(t, variants(t)[stack])
-		for _, rule := range named[*rbacv1.ClusterRole](t, made, scraper).Rules {
-			assert.Subset(t, []string{"get", "list", "watch"}, rule.Verbs)
-			assert.NotContains(t, rule.Resources, "secrets")
-			assert.NotContains(t, rule.Resources, "configmaps")
-			assert.NotContains(t, rule.Resources, "*")
-			assert.Empty(t, rule.NonResourceURLs)
-		}
+	discover := []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"nodes", "pods", "services"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes/metrics"}, Verbs: []string{"get"}},
 	}
+	logs := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods", "pods/log"}, Verbs: []string{"get"}}
+	assert.Equal(t, discover, named[*rbacv1.ClusterRole](t, catalog(t, variants(t)["production"]), "prometheus").Rules)
+	assert.Equal(t, append(discover, logs), named[*rbacv1.ClusterRole](t, catalog(t, variants(t)["production-cloud"]), "alloy").Rules)
 }
 
 func TestAlloy_GetsItsEndpointsFromConfigAndItsTokenFromAFile(t *testing.T) {
@@ -191,6 +191,15 @@ func TestAlloy_GetsItsEndpointsFromConfigAndItsTokenFromAFile(t *testing.T) {
 		}
 	}
 	assert.Contains(t, pipeline, "/etc/alloy-secrets/token")
+}
+
+func TestAlloy_MayPushToThePortsOfItsEndpoints(t *testing.T) {
+	cfg := variants(t)["production-cloud"]
+	cfg.Cloud.Metrics.URL = "https://mimir.example.net:9009/api/v1/push"
+	w := walk(t, catalog(t, cfg))
+	for port, want := range map[int32]bool{9009: true, 443: true, 3100: false} {
+		assert.Equal(t, want, w.lets(networkingv1.PolicyTypeEgress, w.pods["alloy"], w.pods["internet"], port, corev1.ProtocolTCP), port)
+	}
 }
 
 func TestMDNS_LivesOnTheNodesNetworkAndMayOnlyListWhatItTells(t *testing.T) {

@@ -1,6 +1,7 @@
 package workloads_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -36,7 +37,7 @@ func TestPods_PassTheRestrictedStandardButForTheNamedExceptions(t *testing.T) {
 	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
 		for _, deployment := range of[*appsv1.Deployment](catalog) {
 			assert.Equal(t, exceptions()[deployment.Name], refused(t, api.LevelRestricted, &deployment.Spec.Template), deployment.Name)
-			for _, container := range deployment.Spec.Template.Spec.Containers {
+			for _, container := range slices.Concat(deployment.Spec.Template.Spec.InitContainers, deployment.Spec.Template.Spec.Containers) {
 				assert.Equal(t, new(true), container.SecurityContext.ReadOnlyRootFilesystem, "not of the standard, but of ours")
 			}
 		}

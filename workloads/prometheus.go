@@ -30,7 +30,7 @@ func prometheus(cfg *config.Config, images Images) (Workload, error) {
 	}
 	server := app{
 		name: prometheusName, namespace: metricsNamespace, partOf: observability, image: image, replicas: 1,
-		user: nobody, memory: "192Mi", port: prometheusPort, health: "/-/healthy", ready: "/-/ready", talksToAPI: true,
+		user: nobody, memory: "128Mi", memoryLimit: "256Mi", port: prometheusPort, health: "/-/healthy", ready: "/-/ready", talksToAPI: true,
 		args: []string{
 			"--config.file=/etc/prometheus/prometheus.yml",
 			// What is kept goes with the pod, so a change of its config is no reason for another.

@@ -74,13 +74,13 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 }
 
 func sealedSecretsContainer(image string) corev1.Container {
-	const name, health = "controller", "/healthz"
+	const name, health, limit = "controller", "/healthz", "64Mi"
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command: []string{"controller"},
 		// Keys come from the stack's config and are rotated there.
 		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0"},
-		Env:  []corev1.EnvVar{heapWithinLimit(name)},
+		Env:  []corev1.EnvVar{heapWithin(limit)},
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: 8081, Protocol: corev1.ProtocolTCP},
@@ -88,7 +88,7 @@ func sealedSecretsContainer(image string) corev1.Container {
 		StartupProbe:    probe(health, 5, 24),
 		ReadinessProbe:  probe(health, 10, 3),
 		LivenessProbe:   probe(health, 30, 3),
-		Resources:       memoryBound("64Mi", "10m"),
+		Resources:       memoryBound("32Mi", limit),
 		SecurityContext: restricted(),
 		VolumeMounts:    []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},
 	}

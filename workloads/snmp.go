@@ -49,9 +49,9 @@ func snmpExporter(cfg *config.Config, images Images) (Workload, error) {
 	}
 	exporter := app{
 		name: snmpName, namespace: snmpNamespace, partOf: observability, image: image, replicas: 1,
-		memory: "64Mi", port: snmpPort, health: "/-/healthy", secret: snmpName,
+		memory: "32Mi", memoryLimit: "64Mi", port: snmpPort, health: "/-/healthy", secret: snmpName,
 		args: []string{"--config.file=/etc/snmp_exporter/snmp.yml", "--config.file=/.secrets/auth.yml"},
-		env:  []corev1.EnvVar{heapWithinLimit(snmpName)},
+		env:  []corev1.EnvVar{heapWithin("64Mi")},
 	}
 	settings := exporter.configMap(snmpName, modules)
 	exporter.mounts = []mount{configMount("/etc/snmp_exporter", configFiles{settings, ""})}

@@ -232,6 +232,10 @@ func TestHVACApps_RunAsTheUserTheirImagesAreBuiltFor(t *testing.T) {
 func TestContainers_HaveMemoryBoundsAndProbes(t *testing.T) {
 	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
 		for _, deployment := range of[*appsv1.Deployment](catalog) {
+			for _, container := range deployment.Spec.Template.Spec.InitContainers {
+				assert.Positive(t, container.Resources.Requests.Memory().Value(), deployment.Name)
+				assert.Positive(t, container.Resources.Limits.Memory().Value(), deployment.Name)
+			}
 			for _, container := range deployment.Spec.Template.Spec.Containers {
 				assert.False(t, container.Resources.Requests.Memory().IsZero(), "%s has no request", deployment.Name)
 				assert.False(t, container.Resources.Limits.Memory().IsZero(), "%s has no limit", deployment.Name)
@@ -439,7 +443,7 @@ func fluxControllers(catalog []workloads.Workload) map[string]*appsv1.Deployment
 
 func TestFlux_LowMemoryFitsAPi(t *testing.T) {
 	cfg := *stacks(t)["production"]
-	cfg.Flux.ImageAutomation = true
+	cfg.Flux.Helm, cfg.Flux.Notifications, cfg.Flux.ImageAutomation = true, true, true
 	for profile, want := range map[config.FluxProfile][2]int64{config.Standard: {6 * 64, 6 * 1024}, config.LowMemory: {6 * 32, 6 * 128}} {
 		cfg.Flux.Profile = profile
 		var requests, limits int64
