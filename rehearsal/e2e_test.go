@@ -142,6 +142,7 @@ func productionsLife(t *testing.T) {
 		report, err := s.Status(t.Context())
 		require.NoError(t, err)
 		assert.False(t, report.OK(), "half a stack is not ready, whatever of it is")
+		s.assertNoSidecars(t)
 	})
 	s.step("Ctrl-C in the middle of up", func(t *testing.T) {
 		ctx, interrupt := context.WithCancel(t.Context())
@@ -226,6 +227,18 @@ func (s *stage) assertNothingInTheClear(t *testing.T) {
 	var secret corev1.Secret
 	require.NoError(t, c.Get(t.Context(), types.NamespacedName{Namespace: "chat-hvac-v1", Name: "chat-hvac"}, &secret))
 	assert.Contains(t, string(secret.Data["config.yaml"]), "rehearsal-placeholder", "what was searched for is what the stack has")
+}
+
+// assertNoSidecars: the file backend writes attributes beside each file of the state, not in one
+// go, and can't read a state whose attributes are half written.
+func (s *stage) assertNoSidecars(t *testing.T) {
+	files := 0
+	require.NoError(t, filepath.WalkDir(filepath.Join(s.Folder(), "state"), func(path string, _ fs.DirEntry, err error) error {
+		files++
+		assert.NotEqual(t, ".attrs", filepath.Ext(path), path)
+		return err
+	}))
+	assert.Greater(t, files, 3)
 }
 
 func (s *stage) assertOnAgents(t *testing.T) {

@@ -39,7 +39,9 @@ func (e *engine) environment() []string {
 	r := e.rehearsal
 	return append(r.environment("PULUMI_", "KUBECONFIG="),
 		"PULUMI_HOME="+r.folder.pulumiHome(),
-		"PULUMI_BACKEND_URL=file://"+r.folder.state(),
+		// Without the sidecar files of attributes, which nobody reads, and which are not written
+		// in one go: a Pulumi that was killed meanwhile could never read its state again.
+		"PULUMI_BACKEND_URL=file://"+r.folder.state()+"?metadata=skip",
 		"PULUMI_CONFIG_PASSPHRASE_FILE="+r.folder.passphrase(),
 		"PULUMI_SKIP_UPDATE_CHECK=true",
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true",

@@ -278,12 +278,12 @@ func (r *Rehearsal) startCluster(ctx context.Context, watch *stopwatch, tools []
 		return fmt.Errorf("starting the control plane: %w", err)
 	}
 	// The nodes are those that the program will be told of. Its kind of cluster always is
-	// existing: whose pods run there already, the stack's own kind says.
+	// existing: whose pods run there already, cluster.k3s says.
 	r.log.Info("simulating the nodes", "count", len(rehearsed.Cluster.Nodes))
 	if err := watch.run("nodes", func() error { return r.ensureNodes(ctx, rehearsed.Cluster.Nodes) }); err != nil {
 		return fmt.Errorf("simulating the nodes: %w", err)
 	}
-	if err := watch.run("add-ons", func() error { return r.ensureAddons(ctx, loaded.Cluster.Kind) }); err != nil {
+	if err := watch.run("add-ons", func() error { return r.ensureAddons(ctx, loaded.Cluster.K3s) }); err != nil {
 		return fmt.Errorf("simulating k3s's own pods: %w", err)
 	}
 	return nil

@@ -12,12 +12,17 @@ import (
 // ControlPlaneRole is the label of a server, and the taint of one that takes no workloads.
 const ControlPlaneRole = "node-role.kubernetes.io/control-plane"
 
-// Addons are the Deployments that k3s brings and nothing here switches off, as far as the
-// scheduler sees them. It has more: local-path-provisioner and the load balancer's DaemonSet
-// ask for no memory, and nothing here talks to them.
-func Addons() []*appsv1.Deployment {
+// Addons are the Deployments that a k3s of that release brings and nothing here switches off,
+// as far as the scheduler sees them; none where there is no k3s, which is the release "". It
+// has more: local-path-provisioner and the load balancer's DaemonSet ask for no memory, and
+// nothing here talks to them.
+func Addons(release string) []*appsv1.Deployment {
+	if release == "" {
+		return nil
+	}
 	coreDNS := addon("coredns", map[string]string{"k8s-app": "kube-dns"}, "70Mi")
 	coreDNS.Spec.Template.Spec.PriorityClassName = "system-cluster-critical"
+	coreDNS.Spec.Template.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("170Mi")}
 	coreDNS.Spec.Strategy = appsv1.DeploymentStrategy{
 		Type:          appsv1.RollingUpdateDeploymentStrategyType,
 		RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: new(intstr.FromInt32(1))},
