@@ -22,8 +22,9 @@ import (
 //go:embed files
 var files embed.FS
 
-// observers and scraper are where local and cloud part: what runs, and who scrapes. Either side has namespaces of its own, so that turning the pivot on a running
-// cluster takes nothing away from the side that it turns to.
+// observers and scraper are where local and cloud part: what runs, and who scrapes. Either side
+// has namespaces of its own, so that turning the pivot on a running cluster takes nothing away
+// from the side that it turns to.
 func observers(cfg *config.Config) []builder {
 	if cfg.Observability == config.Cloud {
 		return []builder{alloy}
