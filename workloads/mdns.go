@@ -29,26 +29,16 @@ func externalMDNS(_ *config.Config, images Images) (Workload, error) {
 	home.Labels[warnLabel] = "restricted"
 	deployment := mdns.deployment()
 	deployment.Spec.Template.Spec.HostNetwork = true
-	meta := clusterMeta(mdnsName, discovery)
 	return Workload{
 		Name: mdnsName, Namespace: mdnsNamespace,
-		Objects: []client.Object{
+		Objects: append([]client.Object{
 			home,
 			denyAll(mdnsNamespace, discovery),
 			mdns.serviceAccount(),
-			&rbacv1.ClusterRole{
-				TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "ClusterRole"), ObjectMeta: meta,
-				Rules: []rbacv1.PolicyRule{
-					{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: []string{"list", "watch"}},
-					{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses"}, Verbs: []string{"list", "watch"}},
-				},
-			},
-			&rbacv1.ClusterRoleBinding{
-				TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"), ObjectMeta: meta,
-				RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: mdnsName},
-				Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: mdnsNamespace, Name: mdnsName}},
-			},
 			deployment,
-		},
+		}, mdns.mayEverywhere(
+			rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"services"}, Verbs: []string{"list", "watch"}},
+			rbacv1.PolicyRule{APIGroups: []string{"networking.k8s.io"}, Resources: []string{"ingresses"}, Verbs: []string{"list", "watch"}},
+		)...),
 	}, nil
 }

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -59,21 +58,11 @@ func scrapes() []networkingv1.NetworkPolicyEgressRule {
 // discovers is what a scraper may read to find its targets, and to ask the kubelets.
 func (a app) discovers(more ...rbacv1.PolicyRule) []client.Object {
 	read := []string{"list", "watch"}
-	meta := a.meta()
-	meta.Namespace = ""
-	rules := append([]rbacv1.PolicyRule{
+	return a.mayEverywhere(append([]rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"nodes", "pods", "services"}, Verbs: read},
 		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
 		{APIGroups: []string{""}, Resources: []string{"nodes/metrics"}, Verbs: []string{"get"}},
-	}, more...)
-	return []client.Object{
-		&rbacv1.ClusterRole{TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "ClusterRole"), ObjectMeta: meta, Rules: rules},
-		&rbacv1.ClusterRoleBinding{
-			TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"), ObjectMeta: meta,
-			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: meta.Name},
-			Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: a.namespace, Name: a.name}},
-		},
-	}
+	}, more...)...)
 }
 
 // targetGroup is an entry of a file that Prometheus and Alloy discover targets from.
@@ -122,9 +111,4 @@ func folder(name string) (map[string]string, error) {
 		contents[entry.Name()] = string(content)
 	}
 	return contents, nil
-}
-
-// clusterMeta is the metadata of an object that is in no namespace.
-func clusterMeta(name, partOf string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Name: name, Labels: ownLabels(name, partOf)}
 }
