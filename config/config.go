@@ -9,7 +9,10 @@ package config
 // README's table shows.
 type Config struct {
 	Cluster       Cluster        `json:"cluster" doc:"the cluster that the stack runs on"`
-	Delivery      Delivery       `json:"delivery" default:"direct" enum:"direct" doc:"how workloads reach the cluster: direct, each object a Pulumi resource"`
+	Delivery      Delivery       `json:"delivery" default:"direct" enum:"direct,flux" doc:"how workloads reach the cluster: direct, each object a Pulumi resource; flux, pulled from Git; change it on a running stack with make switch"`
+	Handover      bool           `json:"handover" default:"false" doc:"set and removed by make switch: what is delivered now stays in the cluster when the delivery changes"`
+	Suspend       []string       `json:"suspend" doc:"flux delivery: names of workloads that Flux leaves alone until they are off this list"`
+	Git           Git            `json:"git" doc:"the repository that Flux pulls from; needed by flux delivery"`
 	Domain        string         `json:"domain" required:"true" doc:"DNS suffix of every ingress host: service-intesis-v1.<domain>"`
 	HVAC          HVAC           `json:"hvac" doc:"the air-conditioning apps"`
 	SNMP          SNMP           `json:"snmp" doc:"the devices of the house whose metrics come by SNMP"`
@@ -17,8 +20,8 @@ type Config struct {
 	Cloud         CloudEndpoints `json:"cloud" doc:"where observability: cloud ships to"`
 	Images        string         `json:"images" default:"manifests/images/kustomization.yaml" doc:"the kustomize Component that lists every image and its tag, relative to the project"`
 	Flux          Flux           `json:"flux" doc:"the Flux controllers"`
-	Sealing       Sealing        `json:"sealing" doc:"the key pairs of sealed-secrets; none is needed with direct delivery"`
-	Secrets       Secrets        `json:"secrets" doc:"credentials of the apps; set each with pulumi config set --secret --path"`
+	Sealing       Sealing        `json:"sealing" doc:"the key pairs of sealed-secrets; flux delivery needs one, direct delivery none"`
+	Secrets       Secrets        `json:"secrets" doc:"credentials; set each with pulumi config set --secret --path"`
 	ReadyTimeout  Duration       `json:"readyTimeout" default:"10m" doc:"how long an update waits for one object to become ready"`
 }
 
@@ -79,8 +82,20 @@ type Node struct {
 // Delivery says how workloads reach the cluster.
 type Delivery string
 
-// Direct registers every object of a workload as a Pulumi resource.
-const Direct Delivery = "direct"
+// The deliveries. Direct registers every object of a workload as a Pulumi resource; FluxCD has
+// Flux pull them from Git.
+const (
+	Direct Delivery = "direct"
+	FluxCD Delivery = "flux"
+)
+
+// Git is the repository that Flux pulls from, over SSH with secrets.deployKey.
+type Git struct {
+	URL        string `json:"url" doc:"its SSH address: ssh://git@github.com/OWNER/REPOSITORY.git"`
+	Branch     string `json:"branch" default:"main" doc:"branch that is pulled, and that image automation pushes to"`
+	KnownHosts string `json:"knownHosts" doc:"SSH host keys of the Git host, as lines of known_hosts; GitHub's are built in"`
+	GitHubURL  string `json:"githubURL" doc:"URL of the GitHub API that registers the deploy key; of github.com it is built in, of another host without one the key is registered by hand"`
+}
 
 // HVAC configures the three apps around the air-conditioning unit.
 type HVAC struct {
@@ -141,8 +156,10 @@ type Flux struct {
 	Helm            bool        `json:"helm" default:"true" doc:"run helm-controller, which a chart as a workload needs"`
 	Notifications   bool        `json:"notifications" default:"true" doc:"run notification-controller, which tells Slack and GitHub"`
 	ImageAutomation bool        `json:"imageAutomation" default:"true" doc:"run the two image controllers, which commit new image tags to Git"`
-	Interval        Duration    `json:"interval" default:"30m" doc:"how often Git is polled (flux delivery)"`
-	ImageInterval   Duration    `json:"imageInterval" default:"10m" doc:"how often image registries are scanned (flux delivery)"`
+	Interval        Duration    `json:"interval" default:"30m" doc:"flux delivery: how often Git is polled"`
+	ImageInterval   Duration    `json:"imageInterval" default:"10m" doc:"flux delivery: how often image registries are scanned"`
+	SlackChannel    string      `json:"slackChannel" default:"cluster-status" doc:"Slack channel of Flux's messages; it needs secrets.notifications.slackWebhook"`
+	CommitStatus    bool        `json:"commitStatus" default:"false" doc:"flux delivery: tell GitHub how each commit did; it needs secrets.notifications.githubToken"`
 }
 
 // Sealing holds the key pairs of sealed-secrets.
@@ -157,13 +174,21 @@ type SealingKey struct {
 	PrivateKey  string `json:"privateKey" required:"true" secret:"true" doc:"its RSA private key, PEM"`
 }
 
-// Secrets are the credentials of the apps.
+// Secrets are the credentials of the apps and of Flux.
 type Secrets struct {
+	DeployKey     string        `json:"deployKey" secret:"true" doc:"SSH private key that Flux pulls with, OpenSSH PEM; flux delivery needs it, and make keys makes it"`
+	Notifications Notifications `json:"notifications" doc:"where Flux sends its messages; each is off without its secret"`
 	Intesis Intesis      `json:"intesis" doc:"account at the Intesis cloud; needed unless hvac.mock"`
 	Slack   Slack        `json:"slack" doc:"tokens of the Slack app; needed unless hvac.mock, where the bot has no replica without them"`
 	Grafana GrafanaAdmin `json:"grafana" doc:"Grafana's admin; without it there is none, and everyone is a viewer"`
 	SNMP    SNMPAuth     `json:"snmp" doc:"how the devices of snmp.devices are asked"`
 	Cloud   CloudAuth    `json:"cloud" doc:"how observability: cloud logs in"`
+}
+
+// Notifications are the credentials of whom Flux tells.
+type Notifications struct {
+	SlackWebhook string `json:"slackWebhook" secret:"true" doc:"incoming webhook of Slack, https://hooks.slack.com/services/…"`
+	GitHubToken  string `json:"githubToken" secret:"true" doc:"GitHub token that may write commit statuses of the repository, and nothing else"`
 }
 
 // Intesis is an account at the Intesis cloud.

@@ -91,6 +91,7 @@ func TestLoad_ReadsEveryKey(t *testing.T) {
 			}},
 		},
 		Delivery: config.Direct,
+		Git:      config.Git{Branch: "main"},
 		Domain:   "home.example.org",
 		HVAC: config.HVAC{
 			Device: "00127934703953", Interval: config.Duration{Duration: 10 * time.Second}, Location: "r3fup8",
@@ -105,7 +106,7 @@ func TestLoad_ReadsEveryKey(t *testing.T) {
 		Images: "other/kustomization.yaml",
 		Flux: config.Flux{
 			Version: "v2.9.4", Profile: config.LowMemory, Interval: config.Duration{Duration: time.Minute},
-			ImageInterval: config.Duration{Duration: 24 * time.Hour},
+			ImageInterval: config.Duration{Duration: 24 * time.Hour}, SlackChannel: "cluster-status",
 		},
 		Sealing:      config.Sealing{Protect: true},
 		ReadyTimeout: config.Duration{Duration: time.Hour},

@@ -149,3 +149,9 @@ func (CloudAuth) String() string { return redacted }
 
 // GoString keeps the token out of logs.
 func (CloudAuth) GoString() string { return redacted }
+
+// String keeps the credentials out of logs.
+func (Notifications) String() string { return redacted }
+
+// GoString keeps the credentials out of logs.
+func (Notifications) GoString() string { return redacted }

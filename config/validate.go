@@ -48,6 +48,7 @@ func (v *validator) validate() {
 	v.cloud()
 	v.images()
 	v.flux()
+	v.git()
 	v.between("readyTimeout", v.ReadyTimeout, 10*time.Second, time.Hour)
 	if !v.skipSecrets {
 		v.sealing()
@@ -92,8 +93,6 @@ func (v *validator) enum(path, value string, enum []string) {
 	reason := "it must be one of " + enumerate(enum, "or")
 	meant, _ := closest(value, enum)
 	switch {
-	case path == "delivery" && value == "flux":
-		reason, meant = "delivery through Flux is not available yet", string(Direct)
 	case len(enum) == 1:
 		reason, meant = "it can only be "+enum[0], enum[0]
 	case value == "":

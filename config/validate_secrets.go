@@ -8,6 +8,9 @@ import (
 // secrets are judged without ever being shown.
 func (v *validator) secrets() {
 	for path, text := range secretLeaves(reflect.ValueOf(v.Secrets), "secrets") {
+		if path == "secrets.deployKey" {
+			continue // it is a file of several lines
+		}
 		if strings.TrimSpace(text) != text || strings.ContainsAny(text, "\r\n") {
 			v.say(path, secretValue, "it holds a line break, or white space at an end", setCommand(path, true, ""))
 		}
@@ -23,6 +26,8 @@ func (v *validator) secrets() {
 	v.pair("secrets.slack.botToken", slack.BotToken, slack.AppToken != "", "the app-level token is given without it", bot)
 	v.prefix("secrets.slack.appToken", slack.AppToken, "xapp-", "an app-level token")
 	v.prefix("secrets.slack.botToken", slack.BotToken, "xoxb-", "a bot token")
+	v.deployKey()
+	v.notifications()
 	v.grafanaAdmin()
 	if v.Observability == Cloud && v.Secrets.Cloud.Token == "" {
 		v.say("secrets.cloud.token", missing, "observability: cloud logs in with it", setCommand("secrets.cloud.token", true, ""))

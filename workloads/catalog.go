@@ -26,6 +26,9 @@ type Workload struct {
 	// Objects are complete: each has its apiVersion, kind, name and, where it has one,
 	// namespace set.
 	Objects []client.Object
+	// Direct says that Pulumi delivers it in either delivery: Flux itself, what tells Flux what to
+	// do, and charts.
+	Direct bool
 	// URLs are where a person reaches it, if anywhere: http://service-intesis-v1.local.
 	URLs []string
 }

@@ -74,7 +74,7 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 		}
 	}
 	objects = append(objects, fluxPolicies(cfg, on)...)
-	return Workload{Name: "flux-system", Namespace: fluxNamespace, Objects: objects}, nil
+	return Workload{Name: "flux-system", Namespace: fluxNamespace, Direct: true, Objects: objects}, nil
 }
 
 // fluxControllersOff lists the controllers that nothing needs, by the label that everything
