@@ -178,11 +178,11 @@ type SealingKey struct {
 type Secrets struct {
 	DeployKey     string        `json:"deployKey" secret:"true" doc:"SSH private key that Flux pulls with, OpenSSH PEM; flux delivery needs it, and make keys makes it"`
 	Notifications Notifications `json:"notifications" doc:"where Flux sends its messages; each is off without its secret"`
-	Intesis Intesis      `json:"intesis" doc:"account at the Intesis cloud; needed unless hvac.mock"`
-	Slack   Slack        `json:"slack" doc:"tokens of the Slack app; needed unless hvac.mock, where the bot has no replica without them"`
-	Grafana GrafanaAdmin `json:"grafana" doc:"Grafana's admin; without it there is none, and everyone is a viewer"`
-	SNMP    SNMPAuth     `json:"snmp" doc:"how the devices of snmp.devices are asked"`
-	Cloud   CloudAuth    `json:"cloud" doc:"how observability: cloud logs in"`
+	Intesis       Intesis       `json:"intesis" doc:"account at the Intesis cloud; needed unless hvac.mock"`
+	Slack         Slack         `json:"slack" doc:"tokens of the Slack app; needed unless hvac.mock, where the bot has no replica without them"`
+	Grafana       GrafanaAdmin  `json:"grafana" doc:"Grafana's admin; without it there is none, and everyone is a viewer"`
+	SNMP          SNMPAuth      `json:"snmp" doc:"how the devices of snmp.devices are asked"`
+	Cloud         CloudAuth     `json:"cloud" doc:"how observability: cloud logs in"`
 }
 
 // Notifications are the credentials of whom Flux tells.
