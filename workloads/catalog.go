@@ -10,6 +10,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/config"
@@ -40,7 +41,7 @@ type builder func(cfg *config.Config, images Images) (Workload, error)
 // lists every problem.
 func Catalog(cfg *config.Config, images Images) ([]Workload, error) {
 	builders := slices.Concat(
-		[]builder{fluxSystem, sealedSecrets, externalMDNS, snmpExporter}, observers(cfg),
+		[]builder{fluxSystem}, sources(cfg), []builder{sealedSecrets, externalMDNS, snmpExporter}, observers(cfg),
 		[]builder{serviceIntesis, exporterWeather, chatHVAC},
 	)
 	catalog := make([]Workload, 0, len(builders))
@@ -53,6 +54,7 @@ func Catalog(cfg *config.Config, images Images) ([]Workload, error) {
 		}
 		rollOnChange(&workload)
 		waitAsLong(cfg, &workload)
+		pullAfter(cfg, &workload)
 		catalog = append(catalog, workload)
 	}
 	problems = append(problems, check(catalog)...)
@@ -70,6 +72,21 @@ func waitAsLong(cfg *config.Config, workload *Workload) {
 		if deployment, ok := object.(*appsv1.Deployment); ok {
 			deployment.Spec.ProgressDeadlineSeconds = new(int32(max(cfg.ReadyTimeout.Duration, tenMinutes).Seconds()))
 		}
+	}
+}
+
+// pullAfter has what Flux delivers come after what it pulls from; and what has secrets, which
+// are sealed in Git, after what opens them.
+func pullAfter(cfg *config.Config, workload *Workload) {
+	if cfg.Delivery != config.FluxCD || workload.Direct {
+		return
+	}
+	workload.After = append(workload.After, SourceWorkload)
+	if slices.ContainsFunc(workload.Objects, func(object client.Object) bool {
+		_, isSecret := object.(*corev1.Secret)
+		return isSecret
+	}) {
+		workload.After = append(workload.After, sealedSecretsWorkload)
 	}
 }
 
