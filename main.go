@@ -11,6 +11,7 @@ import (
 	"github.com/nullify005/manager-cluster-state/branch"
 	"github.com/nullify005/manager-cluster-state/components/cluster"
 	"github.com/nullify005/manager-cluster-state/components/delivery"
+	"github.com/nullify005/manager-cluster-state/components/github"
 	"github.com/nullify005/manager-cluster-state/components/sealing"
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/workloads"
@@ -51,9 +52,13 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	if err != nil {
 		return err
 	}
+	deployKey, err := registerDeployKey(ctx, cfg)
+	if err != nil {
+		return err
+	}
 	err = delivery.Deliver(ctx, &delivery.Args{
 		Catalog:      catalog,
-		Needs:        map[string][]pulumi.Resource{"sealed-secrets": keys.Secrets},
+		Needs:        map[string][]pulumi.Resource{"sealed-secrets": keys.Secrets, workloads.SourceWorkload: deployKey},
 		Delivery:     cfg.Delivery,
 		Handover:     cfg.Handover,
 		Suspend:      cfg.Suspend,
@@ -82,4 +87,21 @@ func inGit(ctx *pulumi.Context, cfg *config.Config, images workloads.Images, cat
 		return "", ctx.Log.Warn(err.Error(), nil)
 	}
 	return revision, err
+}
+
+// registerDeployKey lets Flux pull; where git.githubURL is empty and the host isn't GitHub, that
+// is done by hand.
+func registerDeployKey(ctx *pulumi.Context, cfg *config.Config) ([]pulumi.Resource, error) {
+	if cfg.Delivery != config.FluxCD || cfg.Git.API() == "" {
+		return nil, nil
+	}
+	owner, repository := cfg.Git.Repository()
+	key, err := github.NewDeployKey(ctx, "deploy-key", &github.DeployKeyArgs{
+		PrivateKey: cfg.Secrets.DeployKey, Owner: owner, Repository: repository, BaseURL: cfg.Git.API(),
+		Writable: cfg.Pushes(), Title: "flux-" + cfg.Cluster.Name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return key.Resources, nil
 }

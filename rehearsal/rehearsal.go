@@ -57,6 +57,7 @@ type Options struct {
 // processes: those that change something exclude each other.
 type Rehearsal struct {
 	root, project, stack, tools, color string
+	source                             string // the folder of go.mod
 	folder                             folder
 	out                                io.Writer
 	log                                *slog.Logger
@@ -97,6 +98,7 @@ func New(options Options) (*Rehearsal, error) {
 	if r.tools, err = filepath.Abs(r.tools); err != nil {
 		return nil, fmt.Errorf("finding the tools: %w", err)
 	}
+	r.source = moduleFolder(root)
 	if options.Color {
 		r.color = "always"
 	}
@@ -119,6 +121,18 @@ func New(options Options) (*Rehearsal, error) {
 	r.folder = folder(where)
 	r.engine = &engine{rehearsal: r}
 	return r, nil
+}
+
+// moduleFolder is the one of go.mod: the project's own, or one above it.
+func moduleFolder(root string) string {
+	for folder := root; ; folder = filepath.Dir(folder) {
+		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+			return folder
+		}
+		if folder == filepath.Dir(folder) {
+			return root
+		}
+	}
 }
 
 // defaultFolder is in the project, where Git ignores it; or, for a project under a path with
@@ -312,7 +326,13 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 		return err
 	}
 	if err := watch.run("stack", func() error {
+		if err := r.ensureForge(ctx); err != nil {
+			return err
+		}
 		if err := r.engine.prepare(ctx); err != nil {
+			return err
+		}
+		if err := r.pushManifests(ctx); err != nil {
 			return err
 		}
 		return r.engine.settle(ctx)
