@@ -27,15 +27,19 @@ func NewClient(url string) *Client {
 
 // Wait waits until the forge answers, or the context ends.
 func (c *Client) Wait(ctx context.Context) (Health, error) {
+	var problem error // the last that isn't the context's own
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		var health Health
 		err := c.ask(ctx, http.MethodGet, "/-/healthz", nil, &health)
 		if err == nil {
 			return health, nil
 		}
+		if ctx.Err() == nil {
+			problem = err
+		}
 		select {
 		case <-ctx.Done():
-			return Health{}, fmt.Errorf("waiting for the forge: %w", errors.Join(ctx.Err(), err))
+			return Health{}, fmt.Errorf("waiting for the forge: %w", errors.Join(ctx.Err(), problem))
 		case <-tick.C:
 		}
 	}

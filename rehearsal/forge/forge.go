@@ -93,7 +93,9 @@ func New(ctx context.Context, options Options) (forge *Forge, err error) {
 		Token:        options.GitHubToken,
 		Repositories: options.Repositories,
 		File:         filepath.Join(f.folder, "github.json"),
-		HasCommit:    func(repository, sha string) bool { return f.git.hasCommit(repository, sha) },
+		HasCommit: func(ctx context.Context, repository, sha string) bool {
+			return f.git.hasCommit(ctx, repository, sha)
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -104,7 +106,7 @@ func New(ctx context.Context, options Options) (forge *Forge, err error) {
 	if f.slack, err = newSlack(filepath.Join(f.folder, "slack.jsonl")); err != nil {
 		return nil, err
 	}
-	if f.images, err = newRegistry(filepath.Join(f.folder, "registry")); err != nil {
+	if f.images, err = newRegistry(ctx, filepath.Join(f.folder, "registry")); err != nil {
 		return nil, err
 	}
 	if err := f.listen(ctx, options); err != nil {
@@ -157,6 +159,8 @@ func (f *Forge) Run(ctx context.Context) error {
 	if f.http.Shutdown(ending) != nil {
 		_ = f.http.Close()
 	}
+	// A server that was told to end before it began has not taken its listener yet.
+	_, _ = f.sshAt.Close(), f.httpAt.Close()
 	return err
 }
 
@@ -208,8 +212,13 @@ func (f *Forge) pushImage(w http.ResponseWriter, r *http.Request) {
 }
 
 func writeJSON(w http.ResponseWriter, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(value) // the client has gone: nobody is left to tell
+	_, _ = w.Write(text) // the client has gone: nobody is left to tell
 }
 
 func (o Options) validate() error {

@@ -43,6 +43,7 @@ const (
 type running struct {
 	*forge.Forge
 	*forge.Client
+
 	folder string
 	stop   func()
 }
@@ -397,7 +398,7 @@ func TestClient_MakesGitHubFailAndHeal(t *testing.T) {
 }
 
 func TestClient_WaitsNoLongerThanItMay(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())

@@ -83,10 +83,10 @@ func (h *gitHost) git(ctx context.Context, args ...string) *exec.Cmd {
 	return command
 }
 
-func (h *gitHost) hasCommit(repository, sha string) bool {
+func (h *gitHost) hasCommit(ctx context.Context, repository, sha string) bool {
 	path, ok := h.paths[strings.ToLower(repository)]
 	return ok && commitName.MatchString(sha) &&
-		h.git(context.Background(), "-C", path, "cat-file", "-e", sha+"^{commit}").Run() == nil
+		h.git(ctx, "-C", path, "cat-file", "-e", sha+"^{commit}").Run() == nil
 }
 
 func (h *gitHost) server(signer gossh.Signer) *ssh.Server {

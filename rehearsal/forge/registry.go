@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -52,7 +53,7 @@ func (c manifestChange) request(ctx context.Context) *http.Request {
 	return request
 }
 
-func newRegistry(folder string) (*registry, error) {
+func newRegistry(ctx context.Context, folder string) (*registry, error) {
 	blobs := filepath.Join(folder, "blobs")
 	if err := os.MkdirAll(blobs, 0o700); err != nil {
 		return nil, fmt.Errorf("making the registry's folder: %w", err)
@@ -63,10 +64,10 @@ func newRegistry(folder string) (*registry, error) {
 			containers.Logger(log.New(io.Discard, "", 0))),
 		journal: filepath.Join(folder, "manifests.jsonl"),
 	}
-	return r, r.replay()
+	return r, r.replay(ctx)
 }
 
-func (r *registry) replay() error {
+func (r *registry) replay(ctx context.Context) error {
 	text, err := os.ReadFile(r.journal)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("reading the registry's journal: %w", err)
@@ -80,7 +81,7 @@ func (r *registry) replay() error {
 			return fmt.Errorf("reading the registry's journal %s: %w", r.journal, err)
 		}
 		recorder := httptest.NewRecorder()
-		r.handler.ServeHTTP(recorder, change.request(context.Background()))
+		r.handler.ServeHTTP(recorder, change.request(ctx))
 		if recorder.Code >= http.StatusMultipleChoices {
 			return fmt.Errorf("doing %s %s of the registry's journal again: %s", change.Method, change.Path, recorder.Body)
 		}
@@ -109,9 +110,7 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 			return
 		}
 	}
-	for key, values := range recorder.Header() {
-		w.Header()[key] = values
-	}
+	maps.Copy(w.Header(), recorder.Header())
 	w.WriteHeader(recorder.Code)
 	_, _ = w.Write(recorder.Body.Bytes()) // the client has gone: nobody is left to tell
 }

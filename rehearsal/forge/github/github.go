@@ -9,6 +9,7 @@
 package github
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ type Options struct {
 	// File keeps deploy keys and statuses over a restart; empty keeps them in memory.
 	File string
 	// HasCommit says whether a repository has a commit; nil takes any for one that it has.
-	HasCommit func(repository, sha string) bool
+	HasCommit func(ctx context.Context, repository, sha string) bool
 }
 
 // DeployKey is a key that may read one repository, and write it too unless it is ReadOnly.

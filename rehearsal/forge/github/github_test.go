@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +119,7 @@ func TestKeys_AreListedInPages(t *testing.T) {
 	_, url := start(t, options())
 	c, ctx := client(t, url, token), t.Context()
 	for i := range 5 {
-		_, _, err := c.Repositories.CreateKey(ctx, owner, name, &gogithub.Key{Title: new(fmt.Sprint(i)), Key: new(publicKey(t))})
+		_, _, err := c.Repositories.CreateKey(ctx, owner, name, &gogithub.Key{Title: new(strconv.Itoa(i)), Key: new(publicKey(t))})
 		require.NoError(t, err)
 	}
 	var titles []string
@@ -180,21 +180,24 @@ func TestServer_LetsNobodyInWithoutItsToken(t *testing.T) {
 		assert.Equal(t, message, problem.Message)
 	}
 	for _, authorization := range []string{"token " + token, "Bearer " + token, "bearer " + token} {
-		assert.Equal(t, http.StatusOK, ask(t, url+"/repos/"+repository, authorization).StatusCode, authorization)
+		status, _ := ask(t, url+"/repos/"+repository, authorization, "")
+		assert.Equal(t, http.StatusOK, status, authorization)
 	}
-	assert.Equal(t, http.StatusUnauthorized, ask(t, url+"/repos/"+repository, "Basic "+token).StatusCode)
+	status, _ := ask(t, url+"/repos/"+repository, "Basic "+token, "")
+	assert.Equal(t, http.StatusUnauthorized, status)
 }
 
 // ask is for what the client doesn't do.
-func ask(t *testing.T, url, authorization string) *http.Response {
+func ask(t *testing.T, url, authorization, tag string) (status int, newTag string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
 	request.Header.Set("Authorization", authorization)
+	request.Header.Set("If-None-Match", tag)
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
-	return response
+	return response.StatusCode, response.Header.Get("ETag")
 }
 
 func TestServer_KnowsItsRepositoriesAlone(t *testing.T) {
@@ -208,7 +211,8 @@ func TestServer_KnowsItsRepositoriesAlone(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, failure(t, err).Response.StatusCode)
 	_, _, err = c.Repositories.CreateKey(t.Context(), owner, "nothing", &gogithub.Key{Key: new(publicKey(t))})
 	assert.Equal(t, "Not Found", failure(t, err).Message)
-	assert.Equal(t, http.StatusNotFound, ask(t, url+"/no/such/thing", "token "+token).StatusCode)
+	status, _ := ask(t, url+"/no/such/thing", "token "+token, "")
+	assert.Equal(t, http.StatusNotFound, status)
 }
 
 func TestNew_SaysEveryProblemAtOnce(t *testing.T) {
@@ -251,7 +255,7 @@ func TestStatuses_ComeNewestFirstAndCombine(t *testing.T) {
 
 func TestStatuses_AreOfCommitsThatExist(t *testing.T) {
 	o := options()
-	o.HasCommit = func(repo, commit string) bool { return repo == repository && commit == sha }
+	o.HasCommit = func(_ context.Context, repo, commit string) bool { return repo == repository && commit == sha }
 	_, url := start(t, o)
 	c := client(t, url, token)
 	_, _, err := c.Repositories.CreateStatus(t.Context(), owner, name, sha, &gogithub.RepoStatus{State: new("success")})
@@ -294,15 +298,10 @@ func TestServer_ChangesNothingThatItCantKeep(t *testing.T) {
 
 func TestServer_SaysThatNothingHasChanged(t *testing.T) {
 	_, url := start(t, options())
-	tag := ask(t, url+"/repos/"+repository, "token "+token).Header.Get("Etag")
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/repos/"+repository, nil)
-	require.NoError(t, err)
-	request.Header.Set("Authorization", "token "+token)
-	request.Header.Set("If-None-Match", tag)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	assert.Equal(t, http.StatusNotModified, response.StatusCode)
+	status, tag := ask(t, url+"/repos/"+repository, "token "+token, "")
+	assert.Equal(t, http.StatusOK, status)
+	status, _ = ask(t, url+"/repos/"+repository, "token "+token, tag)
+	assert.Equal(t, http.StatusNotModified, status)
 }
 
 func TestFaults_FailAsGitHubDoes(t *testing.T) {
@@ -374,7 +373,7 @@ func TestAdmin_AnswersThisMachineAlone(t *testing.T) {
 	server, err := github.New(options())
 	require.NoError(t, err)
 	post := func(from, body string) *httptest.ResponseRecorder {
-		request := httptest.NewRequest(http.MethodPost, "/-/faults", strings.NewReader(body))
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/-/faults", strings.NewReader(body))
 		request.RemoteAddr = from
 		recorder := httptest.NewRecorder()
 		server.ServeHTTP(recorder, request)
@@ -386,7 +385,9 @@ func TestAdmin_AnswersThisMachineAlone(t *testing.T) {
 
 	wrong := post("127.0.0.1:4711", `{"kind":"bad-luck"}`)
 	assert.Equal(t, http.StatusBadRequest, wrong.Code)
-	var body struct{ Message string }
+	var body struct {
+		Message string `json:"message"`
+	}
 	require.NoError(t, json.Unmarshal(wrong.Body.Bytes(), &body))
 	assert.Contains(t, body.Message, `"bad-luck"`)
 	assert.Equal(t, http.StatusBadRequest, post("127.0.0.1:4711", `{"kind":"server-error","status":200}`).Code)

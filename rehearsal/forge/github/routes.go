@@ -139,7 +139,7 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	if r.Method == http.MethodGet && a.status == http.StatusOK {
 		tag := fmt.Sprintf(`W/"%x"`, sha256.Sum256(text))
-		header.Set("Etag", tag)
+		header.Set("ETag", tag)
 		if r.Header.Get("If-None-Match") == tag {
 			w.WriteHeader(http.StatusNotModified)
 			return
@@ -242,7 +242,7 @@ func (s *Server) createStatus(r *http.Request, repository string) answer {
 	sha := r.PathValue("sha")
 	const page = "/commits/statuses#create-a-commit-status"
 	switch {
-	case s.options.HasCommit != nil && !s.options.HasCommit(repository, sha):
+	case s.options.HasCommit != nil && !s.options.HasCommit(r.Context(), repository, sha):
 		return failed(http.StatusUnprocessableEntity, "No commit found for SHA: "+sha, page)
 	case !slices.Contains([]string{"error", "failure", "pending", "success"}, asked.State):
 		return invalid("Status", "state", "state is not included in the list", page)
