@@ -12,6 +12,7 @@ import (
 	notificationv1beta3 "github.com/fluxcd/notification-controller/api/v1beta3"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -39,6 +40,10 @@ func NewClient(kubeconfig []byte, context string) (client.Client, error) {
 	if _, found := parsed.Contexts[context]; !found {
 		return nil, fmt.Errorf("reading the kubeconfig: it has no context %q; kubectl config get-contexts lists those of a file", context)
 	}
+	// client-go itself takes a user that isn't there for nobody.
+	if user := parsed.Contexts[context].AuthInfo; user != "" && parsed.AuthInfos[user] == nil {
+		return nil, fmt.Errorf("reading the kubeconfig: its context %q names a user that it lacks", context)
+	}
 	config, err := clientcmd.NewNonInteractiveClientConfig(*parsed, context, nil, nil).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: its context %q names a cluster or a user that is incomplete", context)
@@ -59,7 +64,7 @@ func NewClient(kubeconfig []byte, context string) (client.Client, error) {
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, appsv1.AddToScheme, apiextensionsv1.AddToScheme,
+		corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, apiextensionsv1.AddToScheme,
 		sourcev1.AddToScheme, kustomizev1.AddToScheme, helmv2.AddToScheme,
 		notificationv1.AddToScheme, notificationv1beta3.AddToScheme,
 		imagev1.AddToScheme, automationv1.AddToScheme,

@@ -1,6 +1,7 @@
 package flux
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -86,19 +87,27 @@ type content struct {
 
 type spec struct {
 	Suspend   bool                                      `json:"suspend"`
-	Type      string                                    `json:"type"`
-	SourceRef kustomizev1.CrossNamespaceSourceReference `json:"sourceRef"`
+	Type      string                                    `json:"type"`      // of a HelmRepository
+	SourceRef kustomizev1.CrossNamespaceSourceReference `json:"sourceRef"` // of a Kustomization
+	Chart     *helmv2.HelmChartTemplate                 `json:"chart"`     // of a HelmRelease, or
+	ChartRef  *helmv2.CrossNamespaceSourceReference     `json:"chartRef"`
 }
 
 type status struct {
 	meta.ReconcileRequestStatus `json:",inline"`
 
-	ObservedGeneration    int64                          `json:"observedGeneration"`
-	Conditions            []metav1.Condition             `json:"conditions"`
-	LastAppliedRevision   string                         `json:"lastAppliedRevision"`
-	LastAttemptedRevision string                         `json:"lastAttemptedRevision"`
-	Artifact              *meta.Artifact                 `json:"artifact"`
-	Inventory             *kustomizev1.ResourceInventory `json:"inventory"`
+	ObservedGeneration  int64                          `json:"observedGeneration"`
+	Conditions          []metav1.Condition             `json:"conditions"`
+	LastAppliedRevision string                         `json:"lastAppliedRevision"`
+	Artifact            *meta.Artifact                 `json:"artifact"`
+	Inventory           *kustomizev1.ResourceInventory `json:"inventory"`
+	History             []release                      `json:"history"`
+}
+
+// release is an entry of a HelmRelease's history, whose first is the newest. A Kustomization's
+// history has entries of another form, which these fields are not in.
+type release struct {
+	ChartVersion string `json:"chartVersion"`
 }
 
 func get(ctx context.Context, c client.Client, ref Ref) (*object, error) {
@@ -217,12 +226,34 @@ func (o *object) handled(requestedAt string) bool {
 	return err == nil && !took.Before(asked)
 }
 
-// revision is what a source has fetched, or what of it was applied.
+// revision is what a source has fetched, what of it was applied, or the version of a chart that
+// was installed.
 func (o *object) revision() string {
-	if o.Status.Artifact != nil {
+	switch {
+	case o.Status.Artifact != nil:
 		return o.Status.Artifact.Revision
+	case len(o.Status.History) > 0 && o.Status.History[0].ChartVersion != "":
+		return o.Status.History[0].ChartVersion
+	default:
+		return o.Status.LastAppliedRevision
 	}
-	return o.Status.LastAppliedRevision
+}
+
+// source names what a Kustomization or a HelmRelease is made from.
+func (o *object) source() Ref {
+	kind, namespace, name := o.Spec.SourceRef.Kind, o.Spec.SourceRef.Namespace, o.Spec.SourceRef.Name
+	switch {
+	case o.Spec.Chart != nil:
+		from := o.Spec.Chart.Spec.SourceRef
+		kind, namespace, name = from.Kind, from.Namespace, from.Name
+	case o.Spec.ChartRef != nil:
+		from := o.Spec.ChartRef
+		kind, namespace, name = from.Kind, from.Namespace, from.Name
+	}
+	if name == "" {
+		return Ref{}
+	}
+	return Ref{sourcev1.GroupVersion.WithKind(kind), cmp.Or(namespace, o.Namespace), name}
 }
 
 // isAt says whether a revision, main@sha1:1f99694…, is the wanted one, which may be a commit alone.

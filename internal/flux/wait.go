@@ -169,9 +169,3 @@ func (w *wait) isAtRevision(ctx context.Context, o *object) (done bool, why stri
 		return true, "", nil
 	}
 }
-
-// source names what a Kustomization is built from.
-func (o *object) source() Ref {
-	from := o.Spec.SourceRef
-	return Ref{sourcev1.GroupVersion.WithKind(from.Kind), cmp.Or(from.Namespace, o.Namespace), from.Name}
-}

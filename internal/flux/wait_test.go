@@ -2,14 +2,19 @@ package flux_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	notificationv1 "github.com/fluxcd/notification-controller/api/v1"
+	notificationv1beta3 "github.com/fluxcd/notification-controller/api/v1beta3"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -18,7 +23,7 @@ import (
 
 const (
 	old   = "main@sha1:1111111111111111111111111111111111111111"
-	new1  = "main@sha1:2222222222222222222222222222222222222222"
+	fresh = "main@sha1:2222222222222222222222222222222222222222"
 	newer = "main@sha1:3333333333333333333333333333333333333333"
 )
 
@@ -132,4 +137,159 @@ func TestWaitReady_EndsWhenInterrupted(t *testing.T) {
 		Timeout: time.Minute, Progress: func(string) { cancel() },
 	})
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestWaitReady_OfWhatIsNotThereSaysSoAtOnce(t *testing.T) {
+	c, namespace := live(t)
+	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "none"), flux.WaitOptions{Timeout: time.Minute})
+	require.ErrorIs(t, err, flux.ErrNotFound)
+	assert.EqualError(t, err, "Kustomization "+namespace+"/none is not in the cluster")
+
+	unknown := flux.Kustomization(namespace, "none")
+	unknown.Group = "absent.toolkit.fluxcd.io"
+	err = flux.WaitReady(t.Context(), c, unknown, flux.WaitOptions{Timeout: time.Minute})
+	require.ErrorIs(t, err, flux.ErrNotFound)
+	assert.ErrorContains(t, err, "is Flux installed")
+}
+
+func TestWaitReady_OfASuspendedOneDoesNotWait(t *testing.T) {
+	c, namespace := live(t)
+	newKustomization(t, c, namespace, "app")
+	ref := flux.Kustomization(namespace, "app")
+	require.NoError(t, flux.Suspend(t.Context(), c, ref))
+	var told []string
+	require.NoError(t, flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{
+		Timeout: time.Minute, Progress: func(message string) { told = append(told, message) },
+	}))
+	assert.Equal(t, []string{ref.String() + " is suspended, so it is not waited for"}, told)
+}
+
+func TestWaitReady_OfARevisionWaitsUntilThatOrANewerOneIsApplied(t *testing.T) {
+	c, namespace := live(t)
+	k, source := newKustomization(t, c, namespace, "app"), newSource(t, c, namespace)
+	ref, from := flux.Kustomization(namespace, "app"), flux.GitRepository(namespace, "source")
+	at := flux.WaitOptions{Timeout: brief, Revision: fresh}
+
+	fetched(t, c, source, old)
+	err := flux.WaitReady(t.Context(), c, from, at)
+	require.ErrorIs(t, err, flux.ErrTimeout)
+	assert.ErrorContains(t, err, "it has fetched "+old+", not yet "+fresh)
+
+	fetched(t, c, source, fresh)
+	require.NoError(t, flux.WaitReady(t.Context(), c, from, at))
+	setStatus(t, c, k, old, ready(k))
+	err = flux.WaitReady(t.Context(), c, ref, at)
+	require.ErrorIs(t, err, flux.ErrTimeout)
+	assert.ErrorContains(t, err, "it has applied "+old+", not yet "+fresh)
+
+	setStatus(t, c, k, fresh, ready(k))
+	require.NoError(t, flux.WaitReady(t.Context(), c, ref, at))
+	at.Revision = "22222222"
+	require.NoError(t, flux.WaitReady(t.Context(), c, ref, at), "a commit alone will do")
+
+	// Image automation may push meanwhile: what the source has then is newer.
+	fetched(t, c, source, newer)
+	setStatus(t, c, k, newer, ready(k))
+	require.NoError(t, flux.WaitReady(t.Context(), c, ref, at))
+	require.ErrorIs(t, flux.WaitReady(t.Context(), c, from, at), flux.ErrTimeout, "who knows which came first")
+	at.RequestedAt, err = flux.Reconcile(t.Context(), c, from)
+	require.NoError(t, err)
+	source.ResourceVersion = ""
+	require.NoError(t, c.Get(t.Context(), client.ObjectKeyFromObject(source), source))
+	source.Status.SetLastHandledReconcileRequest(at.RequestedAt)
+	fetched(t, c, source, newer)
+	require.NoError(t, flux.WaitReady(t.Context(), c, from, at), "it was fetched after we asked")
+}
+
+func TestWaitReady_AtTheEndSaysWhatFluxLastSaidAndWhichObjectsAreNotReady(t *testing.T) {
+	c, namespace := live(t)
+	app := deployment(namespace, "app")
+	require.NoError(t, c.Create(t.Context(), app))
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "app-1", Labels: map[string]string{"app": "app"}}, Spec: app.Spec.Template.Spec}
+	pod.Spec.NodeSelector = map[string]string{"nowhere": "at-all"}
+	require.NoError(t, c.Create(t.Context(), pod))
+	k := newKustomization(t, c, namespace, "app")
+	k.Status.Inventory = &kustomizev1.ResourceInventory{Entries: []kustomizev1.ResourceRef{
+		{ID: "_" + namespace + "__Namespace", Version: "v1"},
+		{ID: namespace + "_app_apps_Deployment", Version: "v1"},
+		{ID: namespace + "_other_kustomize.toolkit.fluxcd.io_Kustomization", Version: "v1"},
+		{ID: namespace + "_gone_apps_StatefulSet", Version: "v1"},
+	}}
+	setStatus(t, c, k, old, says(k, meta.ReadyCondition, metav1.ConditionFalse, "HealthCheckFailed", "timeout waiting for: [Deployment/"+namespace+"/app]"))
+	other := newKustomization(t, c, namespace, "other")
+	setStatus(t, c, other, "", says(other, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file"))
+
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		err := flux.WaitReady(context.Background(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{Timeout: brief})
+		require.ErrorIs(t, err, flux.ErrTimeout)
+		lines := strings.Split(err.Error(), "\n  ")
+		require.Len(t, lines, 3, "%s", err)
+		assert.Contains(t, lines[0], "is not ready after 1.2s: HealthCheckFailed: timeout waiting for: [Deployment/"+namespace+"/app]")
+		assert.Contains(t, lines[1], "Deployment "+namespace+"/app: 0 of 2 pods are available")
+		assert.Contains(t, lines[1], "Unschedulable", "the scheduler's own words")
+		assert.Equal(t, "Kustomization "+namespace+"/other: BuildFailed: no such file", lines[2])
+	}, 30*time.Second, 100*time.Millisecond)
+}
+
+func deployment(namespace, name string) *appsv1.Deployment {
+	labels := map[string]string{"app": name}
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(2)),
+			Paused:   true, // no pods but the test's own
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "example.org/c:v1"}}},
+			},
+		},
+	}
+}
+
+func TestWaitReady_AfterARequestCountsOnlyWhatIsSaidAfterIt(t *testing.T) {
+	c, namespace := live(t)
+	k := newKustomization(t, c, namespace, "app")
+	ref := flux.Kustomization(namespace, "app")
+	setStatus(t, c, k, "", says(k, meta.StalledCondition, metav1.ConditionTrue, "BuildFailed", "no such file"))
+	requestedAt, err := flux.Reconcile(t.Context(), c, ref)
+	require.NoError(t, err)
+
+	require.ErrorIs(t, flux.WaitHandled(t.Context(), c, ref, requestedAt, brief), flux.ErrTimeout)
+	err = flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief, RequestedAt: requestedAt})
+	require.ErrorIs(t, err, flux.ErrTimeout, "that it was stalled before is no answer")
+	assert.ErrorContains(t, err, "does the controller of kustomize.toolkit.fluxcd.io run?")
+
+	require.NoError(t, c.Get(t.Context(), client.ObjectKeyFromObject(k), k))
+	assert.Equal(t, requestedAt, k.Annotations[meta.ReconcileRequestAnnotation])
+	_, err = time.Parse(time.RFC3339Nano, requestedAt)
+	require.NoError(t, err, "as the flux CLI writes it")
+	// Someone else has asked since: that answers us too.
+	k.Status.SetLastHandledReconcileRequest(time.Now().Add(time.Second).Format(time.RFC3339Nano))
+	setStatus(t, c, k, old, ready(k))
+	require.NoError(t, flux.WaitHandled(t.Context(), c, ref, requestedAt, time.Minute))
+	require.NoError(t, flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: time.Minute, RequestedAt: requestedAt}))
+}
+
+func TestWaitReady_OfAKindWithoutStatusIsDoneWhenItIsThere(t *testing.T) {
+	c, namespace := live(t)
+	alert := &notificationv1beta3.Alert{
+		TypeMeta:   metav1.TypeMeta{APIVersion: notificationv1beta3.GroupVersion.String(), Kind: "Alert"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "alert"},
+		Spec: notificationv1beta3.AlertSpec{
+			ProviderRef:  meta.LocalObjectReference{Name: "slack"},
+			EventSources: []notificationv1.CrossNamespaceObjectReference{{Kind: "Kustomization", Name: "*"}},
+		},
+	}
+	ref := flux.RefOf(alert)
+	require.NoError(t, c.Create(t.Context(), alert))
+	require.NoError(t, flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief}))
+	ref.Name = "none"
+	require.ErrorIs(t, flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief}), flux.ErrNotFound)
+}
+
+func TestReconcile_OfWhatIsNotThereSaysSo(t *testing.T) {
+	c, namespace := live(t)
+	_, err := flux.Reconcile(t.Context(), c, flux.Kustomization(namespace, "none"))
+	require.ErrorIs(t, err, flux.ErrNotFound)
 }
