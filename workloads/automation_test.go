@@ -136,7 +136,7 @@ func TestSuspend_RefusesWhatFluxDoesNotDeliver(t *testing.T) {
 	cfg.Suspend = []string{"chat-hvac", "chat-hvca", "flux-system", "grafana", "notifications"}
 	_, err := workloads.Catalog(cfg, images(t))
 	const those = "those that can be suspended are chat-hvac, exporter-weather, external-mdns, grafana, prometheus, sealed-secrets, service-intesis, snmp-exporter"
-	assert.EqualError(t, err, `suspend[1] is "chat-hvca": there is no such workload; `+those+"\n"+
+	require.EqualError(t, err, `suspend[1] is "chat-hvca": there is no such workload; `+those+"\n"+
 		`suspend[2] is "flux-system": Pulumi delivers it, not Flux; `+those+"\n"+
 		`suspend[4] is "notifications": Pulumi delivers it, not Flux; `+those)
 	cfg.Suspend = []string{"chat-hvac", "grafana"}
