@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -64,7 +65,14 @@ func Catalog(cfg *config.Config, images Images, opts ...Option) ([]Workload, err
 		[]builder{fluxSystem}, sources(cfg), []builder{sealedSecrets, externalMDNS, snmpExporter}, observers(cfg),
 		[]builder{serviceIntesis, exporterWeather, chatHVAC},
 	)
-	catalog := make([]Workload, 0, len(builders))
+	if cfg.Pushes() {
+		builders = append(builders, imageAutomation)
+	}
+	var catalog []Workload
+	if tellsSlack(cfg) || tellsGitHub(cfg) {
+		// The last, since it tells of what the others have.
+		builders = append(builders, func(cfg *config.Config, _ Images) (Workload, error) { return notifications(cfg, catalog) })
+	}
 	var problems []error
 	for _, build := range builders {
 		workload, err := build(cfg, images)
@@ -78,6 +86,9 @@ func Catalog(cfg *config.Config, images Images, opts ...Option) ([]Workload, err
 		catalog = append(catalog, workload)
 	}
 	problems = append(problems, check(catalog)...)
+	if len(problems) == 0 {
+		problems = suspendProblems(cfg.Suspend, catalog)
+	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
@@ -147,6 +158,33 @@ func check(catalog []Workload) []error {
 			}
 			owners[id] = workload.Name
 		}
+	}
+	return problems
+}
+
+// suspendProblems are names that Flux can't leave alone: what is in no catalog, and what it
+// doesn't deliver.
+func suspendProblems(names []string, catalog []Workload) []error {
+	byName := make(map[string]Workload, len(catalog))
+	var others []string
+	for _, workload := range catalog {
+		byName[workload.Name] = workload
+		if !workload.Direct {
+			others = append(others, workload.Name)
+		}
+	}
+	slices.Sort(others)
+	var problems []error
+	for i, name := range names {
+		workload, known := byName[name]
+		reason := "there is no such workload"
+		switch {
+		case known && !workload.Direct:
+			continue
+		case known:
+			reason = "Pulumi delivers it, not Flux"
+		}
+		problems = append(problems, fmt.Errorf("suspend[%d] is %q: %s; those that can be suspended are %s", i, name, reason, strings.Join(others, ", ")))
 	}
 	return problems
 }

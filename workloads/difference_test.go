@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
+	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -181,5 +182,17 @@ func TestObservability_ThePivotMovesExactlyThis(t *testing.T) {
 			`NetworkPolicy (exporter-snmp-v1/snmp-exporter|service-intesis-v1/service-intesis|exporter-weather-v1/exporter-weather|flux-system/metrics)`,
 			`\.spec\.ingress\[0\]\.from\[\d\]\.(podSelector|namespaceSelector)\.matchLabels\..*`, "who scrapes",
 		},
+	})
+}
+
+// What Flux is told, not what runs: everything else is the same in either delivery.
+func TestDelivery_ThePivotAddsExactlyThis(t *testing.T) {
+	flux := variants(t)["production-flux"]
+	direct := *flux
+	direct.Delivery = config.Direct
+	assertDiffer(t, catalog(t, &direct), catalog(t, flux), []difference{
+		{`Image(Repository|Policy) flux-system/(service-intesis|exporter-weather|chat-hvac)`, `all of it`, "there is Git to commit new tags to"},
+		{`ImageUpdateAutomation flux-system/image-automation`, `all of it`, "there is Git to commit new tags to"},
+		{`(Provider|Alert) flux-system/github|Secret flux-system/github-token`, `all of it`, "there are commits to give a status"},
 	})
 }

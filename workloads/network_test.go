@@ -146,6 +146,7 @@ func TestNetworkPolicies_LetThroughExactlyThis(t *testing.T) {
 		"production":       slices.Concat(notMocked, local),
 		"development":      slices.Concat(mocked, allOfFlux, local),
 		"production-cloud": slices.Concat(notMocked, cloud),
+		"production-flux":  slices.Concat(notMocked, allOfFlux, local),
 	} {
 		assert.ElementsMatch(t, slices.Concat(own, everywhere), allowances(catalog(t, variants(t)[stack])), stack)
 	}

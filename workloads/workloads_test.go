@@ -31,12 +31,25 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 const project = "manager-cluster-state"
 
-// variants are the real stacks, and production with its metrics and logs shipped away.
+// variants are the real stacks, production with its metrics and logs shipped away, and production
+// pulled from Git by all of Flux.
 func variants(t *testing.T) map[string]*config.Config {
 	t.Helper()
 	all := stacks(t)
 	all["production-cloud"] = inCloud(all["production"])
+	all["production-flux"] = fromGit(all["production"])
 	return all
+}
+
+// fromGit is a configuration with the pivot turned to Flux, everything of Flux on, and what that
+// needs.
+func fromGit(cfg *config.Config) *config.Config {
+	pulled := *cfg
+	pulled.Delivery = config.FluxCD
+	pulled.Git = config.Git{URL: "ssh://git@github.com/nullify005/manager-cluster-state.git", Branch: "main"}
+	pulled.Flux.Helm, pulled.Flux.Notifications, pulled.Flux.ImageAutomation, pulled.Flux.CommitStatus = true, true, true, true
+	pulled.Secrets.Notifications = config.Notifications{SlackWebhook: "https://hooks.slack.com/services/placeholder", GitHubToken: "placeholder"}
+	return &pulled
 }
 
 // inCloud is a configuration with the pivot turned, and what that needs.
@@ -114,6 +127,9 @@ func TestCatalog_IsWhatTheGoldenFilesShow(t *testing.T) {
 			if stack == "production-cloud" && workload.Name != "alloy" {
 				continue // TestObservability_ThePivotMovesExactlyThis shows how the others differ
 			}
+			if stack == "production-flux" && workload.Name != "image-automation" && workload.Name != "notifications" {
+				continue // TestDelivery_ThePivotAddsExactlyThis shows how the others differ
+			}
 			t.Run(stack+"/"+workload.Name, func(t *testing.T) {
 				var got bytes.Buffer
 				for _, object := range workload.Objects {
@@ -186,6 +202,7 @@ func TestCatalog_HasEveryWorkload(t *testing.T) {
 	}
 	for stack, own := range map[string][]string{
 		"development": {"prometheus", "grafana"}, "production": {"prometheus", "grafana"}, "production-cloud": {"alloy"},
+		"production-flux": {"prometheus", "grafana", "image-automation", "notifications"},
 	} {
 		var names []string
 		for _, workload := range catalog(t, variants(t)[stack]) {
