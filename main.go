@@ -8,6 +8,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/nullify005/manager-cluster-state/branch"
 	"github.com/nullify005/manager-cluster-state/components/cluster"
 	"github.com/nullify005/manager-cluster-state/components/delivery"
 	"github.com/nullify005/manager-cluster-state/components/sealing"
@@ -36,6 +37,10 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	if err := workloads.CheckMemory(cfg, catalog); err != nil {
 		return err
 	}
+	revision, err := inGit(ctx, cfg, images, catalog)
+	if err != nil {
+		return err
+	}
 	on, err := cluster.New(ctx, &cfg.Cluster, info.RootDirectory)
 	if err != nil {
 		return err
@@ -49,7 +54,14 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	err = delivery.Deliver(ctx, &delivery.Args{
 		Catalog:      catalog,
 		Needs:        map[string][]pulumi.Resource{"sealed-secrets": keys.Secrets},
+		Delivery:     cfg.Delivery,
+		Handover:     cfg.Handover,
+		Suspend:      cfg.Suspend,
+		Interval:     cfg.Flux.Interval.Duration,
+		Revision:     revision,
 		Provider:     on.Provider,
+		Kubeconfig:   on.Kubeconfig,
+		Context:      cfg.Cluster.Context,
 		ReadyTimeout: cfg.ReadyTimeout.Duration,
 	})
 	if err != nil {
@@ -57,4 +69,17 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	}
 	export(ctx, cfg, images, catalog, on)
 	return nil
+}
+
+// inGit says which commit Flux is to pull. A preview only warns of what Git lacks: it may be of
+// a branch that is not merged yet, or on a machine that can't reach the Git host.
+func inGit(ctx *pulumi.Context, cfg *config.Config, images workloads.Images, catalog []workloads.Workload) (string, error) {
+	if cfg.Delivery != config.FluxCD {
+		return "", nil
+	}
+	revision, err := branch.Check(ctx.Context(), &branch.Args{Config: cfg, Stack: ctx.Stack(), Catalog: catalog, Images: images})
+	if err != nil && ctx.DryRun() {
+		return "", ctx.Log.Warn(err.Error(), nil)
+	}
+	return revision, err
 }

@@ -137,7 +137,7 @@ func TestStacks_DifferInExactlyThis(t *testing.T) {
 		},
 		{`NetworkPolicy service-intesis-v1/service-intesis`, `\.spec\.egress\[1\]\..*`, "hvac.mock: where the cloud is"},
 
-		{`Secret service-intesis-v1/service-intesis|Secret chat-hvac-v1/chat-hvac`, `\.data\..*`, "secrets"},
+		{`Secret service-intesis-v1/service-intesis|Secret chat-hvac-v1/chat-hvac`, `\.data\..*|\.metadata\.annotations\.manager-cluster-state/digest`, "secrets"},
 		{`Deployment (service-intesis-v1/service-intesis|chat-hvac-v1/chat-hvac)`, digests, "secrets"},
 		{`Deployment chat-hvac-v1/chat-hvac`, `\.spec\.replicas`, "secrets.slack: no replica without tokens"},
 		{`Secret render-metrics-v1/grafana`, `all of it`, "secrets.grafana: no account without them"},

@@ -25,6 +25,7 @@ import (
 )
 
 const (
+	fluxSystemName  = "flux-system"
 	fluxNamespace   = "flux-system"
 	fluxMetricsPort = 8080
 	fluxHTTPPort    = 9090 // artifacts of source-controller, events of notification-controller
@@ -74,7 +75,7 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 		}
 	}
 	objects = append(objects, fluxPolicies(cfg, on)...)
-	return Workload{Name: "flux-system", Namespace: fluxNamespace, Direct: true, Objects: objects}, nil
+	return Workload{Name: fluxSystemName, Namespace: fluxNamespace, Direct: true, Objects: objects}, nil
 }
 
 // fluxControllersOff lists the controllers that nothing needs, by the label that everything

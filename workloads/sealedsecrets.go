@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	sealedSecretsName = "sealed-secrets-controller" // where kubeseal looks for it
-	sealedSecretsUser = 1001                        // of the controller's image
+	sealedSecretsWorkload = "sealed-secrets"
+	sealedSecretsName     = "sealed-secrets-controller" // where kubeseal looks for it
+	sealedSecretsUser     = 1001                        // of the controller's image
 )
 
 // sealedSecrets is the controller that opens SealedSecrets. It lives in kube-system, where
@@ -70,7 +71,7 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 			},
 		},
 	})
-	return Workload{Name: "sealed-secrets", Namespace: kubeSystem, Objects: objects}, nil
+	return Workload{Name: sealedSecretsWorkload, Namespace: kubeSystem, Objects: objects}, nil
 }
 
 func sealedSecretsContainer(image string) corev1.Container {

@@ -1,0 +1,177 @@
+package flux
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+var (
+	// ErrStalled says that Flux has given up until the object changes.
+	ErrStalled = errors.New("is stalled")
+	// ErrTimeout says that the wait was over before the object was ready.
+	ErrTimeout = errors.New("is not ready")
+)
+
+// DefaultTimeout bounds a wait that names no bound.
+const DefaultTimeout = 10 * time.Minute
+
+const pollInterval = 500 * time.Millisecond
+
+// WaitOptions say what is waited for, beside being ready.
+type WaitOptions struct {
+	// Timeout bounds the wait; DefaultTimeout if zero.
+	Timeout time.Duration
+	// Revision is what a GitRepository must have fetched, or a Kustomization applied:
+	// main@sha1:1f99694…, or a commit alone. A Kustomization may also have applied what its
+	// source has by now, which is newer to whoever has waited for the source first; and a source
+	// may have fetched what was there when it took up RequestedAt.
+	Revision string
+	// RequestedAt is what Reconcile returned: only what Flux says after it has taken up that
+	// request counts, be it good or bad.
+	RequestedAt string
+	// Progress takes each thing that Flux says, once.
+	Progress func(message string)
+}
+
+// WaitReady waits until Flux says that the object, as it is now, is ready. It ends at once with
+// ErrStalled and Flux's own words when Flux has given up on it, with ErrNotFound when there is no
+// such object, and with ErrTimeout and the last words of Flux when the time is over. An API server
+// that doesn't answer is asked again until then. What is suspended isn't waited for.
+func WaitReady(ctx context.Context, c client.Client, ref Ref, options WaitOptions) error {
+	w := &wait{client: c, ref: ref, options: options, told: map[string]bool{}}
+	return w.until(ctx, w.isReady)
+}
+
+// WaitHandled waits until a controller has taken up a request of Reconcile, or a later one.
+func WaitHandled(ctx context.Context, c client.Client, ref Ref, requestedAt string, timeout time.Duration) error {
+	w := &wait{client: c, ref: ref, options: WaitOptions{Timeout: timeout, RequestedAt: requestedAt}, told: map[string]bool{}}
+	return w.until(ctx, func(_ context.Context, o *object) (bool, string, error) {
+		done, why := w.isHandled(o)
+		return done || o.Spec.Suspend || o.static(), why, nil
+	})
+}
+
+// wait is one wait for one object.
+type wait struct {
+	client  client.Client
+	ref     Ref
+	options WaitOptions
+	told    map[string]bool
+}
+
+// until asks for the object until it will do, and says at the end why it wouldn't.
+func (w *wait) until(ctx context.Context, will func(context.Context, *object) (done bool, why string, err error)) error {
+	timeout := cmp.Or(w.options.Timeout, DefaultTimeout)
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	for {
+		last, done, why, err := w.ask(ctx, will)
+		if ctx.Err() != nil {
+			return fmt.Errorf("waiting for %s: %w", w.ref, context.Cause(ctx))
+		}
+		if done || err != nil {
+			return err
+		}
+		w.tell(why)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", w.ref, context.Cause(ctx))
+		case <-timer.C:
+			return fmt.Errorf("%s %w after %s: %s", w.ref, ErrTimeout, timeout, why+unready(ctx, w.client, last))
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+func (w *wait) ask(ctx context.Context, will func(context.Context, *object) (bool, string, error)) (o *object, done bool, why string, err error) {
+	o, err = get(ctx, w.client, w.ref)
+	if err == nil {
+		done, why, err = will(ctx, o)
+	}
+	if err != nil && isTransient(err) && !errors.Is(err, ErrStalled) {
+		return nil, false, err.Error(), nil
+	}
+	return o, done, why, err
+}
+
+func (w *wait) tell(message string) {
+	if w.options.Progress != nil && message != "" && !w.told[message] {
+		w.told[message] = true
+		w.options.Progress(message)
+	}
+}
+
+func (w *wait) isHandled(o *object) (done bool, why string) {
+	if w.options.RequestedAt == "" || o.handled(w.options.RequestedAt) {
+		return true, ""
+	}
+	return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
+}
+
+func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, err error) {
+	if o.Spec.Suspend {
+		w.tell(w.ref.String() + " is suspended, so it is not waited for")
+		return true, "", nil
+	}
+	if o.static() {
+		return true, "", nil
+	}
+	if done, why := w.isHandled(o); !done {
+		return false, why, nil
+	}
+	if stalled := o.stalled(); stalled != nil {
+		return false, "", fmt.Errorf("%s %w: %s", w.ref, ErrStalled, sentence(stalled))
+	}
+	if o.DeletionTimestamp != nil {
+		return false, "it is being deleted", nil
+	}
+	said := o.says()
+	switch {
+	case said == "":
+		return false, "no controller has looked at it yet: does that of " + w.ref.Group + " run?", nil
+	case o.ready():
+		return w.isAtRevision(ctx, o)
+	case o.Status.ObservedGeneration != o.Generation:
+		return false, "the change was not taken up yet; of what was before it, Flux says: " + said, nil
+	default:
+		return false, said, nil
+	}
+}
+
+func (w *wait) isAtRevision(ctx context.Context, o *object) (done bool, why string, err error) {
+	wanted, has := w.options.Revision, o.revision()
+	if wanted == "" || isAt(has, wanted) {
+		return true, "", nil
+	}
+	switch w.ref.Kind {
+	case kustomizev1.KustomizationKind:
+		source, err := get(ctx, w.client, o.source())
+		if err != nil {
+			return false, "", err
+		}
+		if has != "" && has == source.revision() {
+			return true, "", nil
+		}
+		return false, fmt.Sprintf("it has applied %s, not yet %s", cmp.Or(has, "nothing"), wanted), nil
+	case sourcev1.GitRepositoryKind:
+		if has != "" && w.options.RequestedAt != "" {
+			return true, "", nil
+		}
+		return false, fmt.Sprintf("it has fetched %s, not yet %s", cmp.Or(has, "nothing"), wanted), nil
+	default:
+		return true, "", nil
+	}
+}
+
+// source names what a Kustomization is built from.
+func (o *object) source() Ref {
+	from := o.Spec.SourceRef
+	return Ref{sourcev1.GroupVersion.WithKind(from.Kind), cmp.Or(from.Namespace, o.Namespace), from.Name}
+}
