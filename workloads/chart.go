@@ -2,8 +2,6 @@ package workloads
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
 // What Flux knows by these labels and annotations.
@@ -109,22 +108,17 @@ func (c Chart) Workload(cfg *config.Config) (Workload, error) {
 		},
 	}
 	release := c.release()
-	sum := sha256.Sum256([]byte(values))
-	digest := hex.EncodeToString(sum[:8])
+	requested := short([]byte(values))
 	if len(c.SecretValues) > 0 {
-		content, err := yaml.Marshal(c.SecretValues)
+		secret, err := c.secret(cfg)
 		if err != nil {
-			return Workload{}, fmt.Errorf("workload %s: writing its secret values: %w", c.Name, err)
-		}
-		secret := &corev1.Secret{
-			TypeMeta: typeMeta("v1", "Secret"), ObjectMeta: c.watched(),
-			Type: corev1.SecretTypeOpaque, Data: map[string][]byte{valuesKey: content},
+			return Workload{}, fmt.Errorf("workload %s: %w", c.Name, err)
 		}
 		objects = append(objects, secret)
 		release.Spec.ValuesFrom = append(release.Spec.ValuesFrom, helmv2.ValuesReference{Kind: "Secret", Name: secret.Name})
-		digest += "-" + guarded(content, c.Namespace+"/"+secret.Name)
+		requested += "-" + secret.Annotations[seal.DigestAnnotation]
 	}
-	release.Annotations = map[string]string{requestedAt: digest, patchForce: "true"}
+	release.Annotations = map[string]string{requestedAt: requested, patchForce: "true"}
 	return Workload{
 		Name: c.Name, Namespace: c.Namespace, Direct: true, URLs: c.URLs,
 		// Whatever it comes after, Flux must be there for it, and for its end too.
@@ -144,6 +138,23 @@ func (c Chart) watched() metav1.ObjectMeta {
 	meta.Name += "-values"
 	meta.Labels[watchLabel] = watchEnabled
 	return meta
+}
+
+func (c Chart) secret(cfg *config.Config) (*corev1.Secret, error) {
+	content, err := yaml.Marshal(c.SecretValues)
+	if err != nil {
+		return nil, fmt.Errorf("writing its SecretValues: %w", err)
+	}
+	digest, err := digests(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	secret := &corev1.Secret{
+		TypeMeta: typeMeta("v1", "Secret"), ObjectMeta: c.watched(),
+		Type: corev1.SecretTypeOpaque, Data: map[string][]byte{valuesKey: content},
+	}
+	annotate(&secret.ObjectMeta, seal.DigestAnnotation, digest(secret))
+	return secret, nil
 }
 
 // release is the HelmRelease, but for its chart and its secret values.
