@@ -27,6 +27,8 @@ type Registration struct {
 type Recorder struct {
 	// FailOn, if set, may refuse a resource.
 	FailOn func(typeToken, name string) error
+	// Before are the stack's outputs as an update before this one left them.
+	Before resource.PropertyMap
 
 	mu            sync.Mutex
 	registrations []Registration
@@ -41,7 +43,7 @@ func (r *Recorder) Run(program pulumi.RunFunc, preview bool, opts ...pulumi.RunO
 	return pulumi.RunErr(program, opts...)
 }
 
-// NewResource records one registration; its outputs are its inputs.
+// NewResource records one registration; its outputs are its inputs. It answers what a stack asks of itself.
 func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,6 +51,13 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 		if err := r.FailOn(args.TypeToken, args.Name); err != nil {
 			return "", nil, err
 		}
+	}
+	if args.TypeToken == "pulumi:pulumi:StackReference" {
+		before := r.Before
+		if before == nil {
+			before = resource.PropertyMap{}
+		}
+		return args.Name, resource.PropertyMap{"name": args.Inputs["name"], "outputs": resource.NewProperty(before)}, nil
 	}
 	r.registrations = append(r.registrations, Registration{
 		Type: args.TypeToken, Name: args.Name, Inputs: args.Inputs, RPC: args.RegisterRPC,
