@@ -11,4 +11,5 @@ const (
 	TokenSealingKeys     = "manager-cluster-state:sealing:Keys"
 	TokenDeliveryDirect  = "manager-cluster-state:delivery:Direct"
 	TokenDeliveryPulled  = "manager-cluster-state:delivery:Pulled"
+	TokenGitHubDeployKey = "manager-cluster-state:github:DeployKey"
 )
