@@ -122,7 +122,7 @@ func (c Chart) Workload(cfg *config.Config) (Workload, error) {
 	return Workload{
 		Name: c.Name, Namespace: c.Namespace, Direct: true, URLs: c.URLs,
 		// Whatever it comes after, Flux must be there for it, and for its end too.
-		After:   append([]string{"flux-system"}, c.After...),
+		After:   append([]string{fluxSystemName}, c.After...),
 		Objects: append(objects, c.source(release), release),
 	}, nil
 }

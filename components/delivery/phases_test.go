@@ -4,9 +4,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/nullify005/manager-cluster-state/components/delivery"
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/pulumitest"
 	"github.com/nullify005/manager-cluster-state/workloads"
@@ -23,7 +26,17 @@ func TestDirect_AReleaseWaitsForItsSourceAndThatForWhatTheReleaseReads(t *testin
 	workload, err := chart.Workload(cfg)
 	require.NoError(t, err)
 	recorder := &pulumitest.Recorder{}
-	require.NoError(t, deliver(t, recorder, small("flux-system"), workload))
+	// A preview: an update asks Flux how the release does.
+	require.NoError(t, recorder.Run(func(ctx *pulumi.Context) error {
+		provider, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{})
+		if err != nil {
+			return err
+		}
+		return delivery.Deliver(ctx, &delivery.Args{
+			Catalog: []workloads.Workload{small("flux-system"), workload}, Provider: provider,
+			Kubeconfig: pulumi.String("").ToStringOutput(), ReadyTimeout: time.Minute,
+		})
+	}, true))
 
 	one := func(token, name string) []string {
 		t.Helper()
