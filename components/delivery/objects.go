@@ -11,7 +11,7 @@ import (
 )
 
 // phaseCount is the number of phases that phaseOf knows.
-const phaseCount = 5
+const phaseCount = 6
 
 // phaseOf puts an object after whatever its kind builds on.
 func phaseOf(kind string) int {
@@ -24,8 +24,12 @@ func phaseOf(kind string) int {
 		return 2
 	case "ConfigMap", "Secret", "NetworkPolicy", "ResourceQuota", "LimitRange", "PriorityClass":
 		return 3
-	default:
+	case "HelmRelease", "Kustomization":
+		// After its source and what it reads; so it is gone before those on destroy, the chart's
+		// own hooks run.
 		return phaseCount - 1
+	default:
+		return phaseCount - 2
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -115,6 +116,16 @@ func (w *wait) isHandled(o *object) (done bool, why string) {
 	return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
 }
 
+// isAnswered says whether the object's controller has taken up what it was asked for last, by
+// whomever: values that changed, of which a release has no generation, come with such a request.
+func isAnswered(o *object) (done bool, why string) {
+	asked, ok := meta.ReconcileAnnotationValue(o.Annotations)
+	if !ok || o.handled(asked) {
+		return true, ""
+	}
+	return false, "the request to reconcile was not taken up yet; of what was before it, Flux says: " + o.says()
+}
+
 func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, err error) {
 	if o.Spec.Suspend {
 		w.tell(w.ref.String() + " is suspended, so it is not waited for")
@@ -124,6 +135,9 @@ func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, e
 		return true, "", nil
 	}
 	if done, why := w.isHandled(o); !done {
+		return false, why, nil
+	}
+	if done, why := isAnswered(o); !done {
 		return false, why, nil
 	}
 	if stalled := o.stalled(); stalled != nil {
