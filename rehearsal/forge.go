@@ -40,8 +40,12 @@ func (f folder) knownHosts() string  { return f.join("forge", "known_hosts") }
 // noForge stands in where a stack file is judged before a forge has started.
 func noForge() *forgeRecord {
 	const host = "127.0.0.1:1"
+	key, _, err := seal.NewDeployKey("none")
+	if err != nil {
+		key = config.Encrypted // a value that nobody judges
+	}
 	return &forgeRecord{
-		HTTP: host, SSH: host, Token: "rehearsal-placeholder", DeployKey: config.Encrypted,
+		HTTP: host, SSH: host, Token: "rehearsal-placeholder", DeployKey: key,
 		KnownHosts: "[127.0.0.1]:1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
 	}
 }
@@ -97,6 +101,7 @@ func (f *forgeRecord) overrides(file *stackFile, project string) map[string]any 
 	}
 	return map[string]any{
 		"git.url": f.gitURL(repository), "git.knownHosts": f.KnownHosts, "git.githubURL": "http://" + f.HTTP + "/",
+		"flux.imageRegistry": f.HTTP,
 	}
 }
 
