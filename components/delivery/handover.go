@@ -57,17 +57,19 @@ func checkHandover(ctx *pulumi.Context, args *Args) error {
 // deliveredBefore reads what the update before this one said. It asks the backend, in a preview
 // too, and no cluster.
 func deliveredBefore(ctx *pulumi.Context) (map[string]string, error) {
-	self := fmt.Sprintf("%s/%s/%s", ctx.Organization(), ctx.Project(), ctx.Stack())
-	reference, err := pulumi.NewStackReference(ctx, "self", &pulumi.StackReferenceArgs{Name: pulumi.String(self)})
-	if err != nil {
-		return nil, fmt.Errorf("reading how the stack's workloads are delivered now: %w", err)
+	args := struct {
+		Name string `pulumi:"name"`
+	}{fmt.Sprintf("%s/%s/%s", ctx.Organization(), ctx.Project(), ctx.Stack())}
+	var result struct {
+		Outputs map[string]any `pulumi:"outputs"`
 	}
-	details, err := reference.GetOutputDetails(deliveredOutput)
-	if err != nil {
+	// What a StackReference asks too; that would also be a resource, whose every output is shown
+	// at each preview.
+	if _, err := ctx.InvokePackageRaw("pulumi:pulumi:readStackOutputs", &args, &result, ""); err != nil {
 		return nil, fmt.Errorf("reading how the stack's workloads are delivered now: %w", err)
 	}
 	how := map[string]string{}
-	outputs, _ := details.Value.(map[string]any)
+	outputs, _ := result.Outputs[deliveredOutput].(map[string]any)
 	for name, value := range outputs {
 		if text, isText := value.(string); isText {
 			how[name] = text
