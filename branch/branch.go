@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -140,4 +141,22 @@ func (a *Args) sealed(have render.Files) ([]string, error) {
 		}
 	}
 	return problems, nil
+}
+
+// Images are the references in the branch's own list.
+func Images(ctx context.Context, args *Args) (workloads.Images, error) {
+	head, err := fetch(ctx, args.Config)
+	if err != nil {
+		return nil, &UnreachableError{err}
+	}
+	folder, name := path.Split(args.Config.Images)
+	files, err := head.Files(path.Clean(folder))
+	if err != nil {
+		return nil, err
+	}
+	images, err := workloads.ParseImages(files[name])
+	if err != nil {
+		return nil, fmt.Errorf("%s of branch %s: %w", args.Config.Images, args.Config.Git.Branch, err)
+	}
+	return images, nil
 }
