@@ -82,7 +82,8 @@ func TestClient_ARedirectElsewhereGetsNoToken(t *testing.T) {
 	require.NoError(t, err)
 	made, err := newClient(settings{owner: "me", token: "canary", baseURL: target})
 	require.NoError(t, err)
-	_, _, _ = made.github.Repositories.GetKey(t.Context(), "me", "home", 1)
+	_, err = readDeployKey(t.Context(), made, "home:1", nil)
+	require.NoError(t, err)
 	assert.Equal(t, "Bearer canary", <-first)
 	assert.Empty(t, <-seen)
 }
