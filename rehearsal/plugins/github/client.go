@@ -133,10 +133,11 @@ func (c *client) explain(ctx context.Context, doing, repository string, err erro
 	if status != 0 {
 		err = fmt.Errorf("GitHub answers %d %s", status, said)
 	}
+	err = withoutToken(err, c.token)
 	if mend != "" {
 		err = fmt.Errorf("%w: %s", err, mend)
 	}
-	return fmt.Errorf("%s: %w", doing, withoutToken(err, c.token))
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // withoutToken makes sure of what should never be: that somebody quoted the token.

@@ -90,8 +90,8 @@ func TestClient_ARedirectElsewhereGetsNoToken(t *testing.T) {
 
 func TestExplain_NeverQuotesTheToken(t *testing.T) {
 	c := &client{owner: "me", token: "canary"}
-	err := c.explain(t.Context(), "reading", "home", fmt.Errorf("somebody said %w", errors.New("Bearer canary")))
-	assert.EqualError(t, err, "reading of me/home: somebody said Bearer [token]")
+	err := c.explain(t.Context(), "reading a key", "home", fmt.Errorf("somebody said %w", errors.New("Bearer canary")))
+	assert.EqualError(t, err, "reading a key of me/home: somebody said Bearer [token]")
 }
 
 func TestLimitOf_IsWhatTheAnswerSays(t *testing.T) {
