@@ -24,7 +24,7 @@ const DefaultBaseURL = "https://api.github.com/"
 // Where a token comes from: the provider's own configuration, or the environment.
 const (
 	tokenKey      = "github:token"
-	tokenVariable = "GITHUB_TOKEN"
+	tokenVariable = "GITHUB_TOKEN" //nolint:gosec // its name, not what it holds
 )
 
 // DeployKeyArgs are a key pair and the repository that it opens.

@@ -197,7 +197,7 @@ func TestDeployKey_EveryProblemIsToldBeforeAnythingIsRegistered(t *testing.T) {
 		"secrets.deployKey is no SSH private key",
 		"there is no GitHub token",
 	} {
-		assert.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, want)
 	}
 	assert.NotContains(t, err.Error(), "canary")
 	assert.Empty(t, recorder.All())

@@ -104,15 +104,17 @@ func (c *client) explain(ctx context.Context, doing, repository string, err erro
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: interrupted: %w", doing, ctx.Err())
 	}
-	const permission = "the permission Administration: read and write of that repository"
-	const setToken = "export GITHUB_TOKEN=…, or pulumi config set --secret github:token"
+	const (
+		permission = "the permission Administration: read and write of that repository"
+		setToken   = "export GITHUB_TOKEN=…, or pulumi config set --secret github:token" //nolint:gosec // says how, and holds none
+	)
 	status, said := 0, ""
-	var refused *github.ErrorResponse
-	if errors.As(err, &refused) {
-		status, said = refused.Response.StatusCode, refused.Message
+	if refused, ok := errors.AsType[*github.ErrorResponse](err); ok {
+		words := []string{refused.Message}
 		for _, detail := range refused.Errors {
-			said += ": " + detail.Message
+			words = append(words, detail.Message)
 		}
+		status, said = refused.Response.StatusCode, strings.Join(words, ": ")
 	}
 	mend := ""
 	switch {
@@ -131,10 +133,11 @@ func (c *client) explain(ctx context.Context, doing, repository string, err erro
 	if status != 0 {
 		err = fmt.Errorf("GitHub answers %d %s", status, said)
 	}
+	err = withoutToken(err, c.token)
 	if mend != "" {
 		err = fmt.Errorf("%w: %s", err, mend)
 	}
-	return fmt.Errorf("%s: %w", doing, withoutToken(err, c.token))
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // withoutToken makes sure of what should never be: that somebody quoted the token.

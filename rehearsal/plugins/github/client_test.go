@@ -82,15 +82,16 @@ func TestClient_ARedirectElsewhereGetsNoToken(t *testing.T) {
 	require.NoError(t, err)
 	made, err := newClient(settings{owner: "me", token: "canary", baseURL: target})
 	require.NoError(t, err)
-	_, _, _ = made.github.Repositories.GetKey(t.Context(), "me", "home", 1)
+	_, err = readDeployKey(t.Context(), made, "home:1", nil)
+	require.NoError(t, err)
 	assert.Equal(t, "Bearer canary", <-first)
 	assert.Empty(t, <-seen)
 }
 
 func TestExplain_NeverQuotesTheToken(t *testing.T) {
 	c := &client{owner: "me", token: "canary"}
-	err := c.explain(t.Context(), "reading", "home", fmt.Errorf("somebody said %w", errors.New("Bearer canary")))
-	assert.EqualError(t, err, "reading of me/home: somebody said Bearer [token]")
+	err := c.explain(t.Context(), "reading a key", "home", fmt.Errorf("somebody said %w", errors.New("Bearer canary")))
+	assert.EqualError(t, err, "reading a key of me/home: somebody said Bearer [token]")
 }
 
 func TestLimitOf_IsWhatTheAnswerSays(t *testing.T) {

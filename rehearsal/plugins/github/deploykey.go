@@ -143,7 +143,7 @@ func readDeployKey(ctx context.Context, api *client, id resource.ID, inputs reso
 	if err != nil {
 		return plugin.ReadResult{}, api.explain(ctx, "reading a deploy key", repository, err)
 	}
-	state := stateOf(key, repository, response.Header.Get("Etag"), inputs)
+	state := stateOf(key, repository, response.Header.Get("ETag"), inputs)
 	found := state.Copy()
 	delete(found, etag)
 	if same("key", plain(inputs["key"]), plain(found["key"])) && !inputs["key"].IsNull() {
@@ -191,6 +191,6 @@ func parseID(id resource.ID) (repository string, number int64, err error) {
 }
 
 func isNotFound(err error) bool {
-	var refused *github.ErrorResponse
-	return errors.As(err, &refused) && refused.Response.StatusCode == http.StatusNotFound
+	refused, ok := errors.AsType[*github.ErrorResponse](err)
+	return ok && refused.Response.StatusCode == http.StatusNotFound
 }

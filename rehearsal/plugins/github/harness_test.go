@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -57,7 +58,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	standInPath = filepath.Join(dir, "pulumi-resource-github")
-	if out, err := exec.Command("go", "build", "-o", standInPath, "-ldflags", "-X main.version=v6.14.1", ".").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", standInPath, "-ldflags", "-X main.version=v6.14.1", ".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the plugin: %v\n%s", err, out)
 		return 1
 	}
@@ -194,9 +195,7 @@ func (p *started) configure(inputs resource.PropertyMap) {
 		"owner": resource.NewProperty(owner), "baseUrl": resource.NewProperty(p.baseURL),
 		"retryDelayMs": resource.NewProperty("10"), "maxRetries": resource.NewProperty("3"),
 	}
-	for key, value := range inputs {
-		all[key] = value
-	}
+	maps.Copy(all, inputs)
 	variables := map[string]string{}
 	for key, value := range all {
 		if text := plain(value); text.IsString() {
@@ -204,7 +203,8 @@ func (p *started) configure(inputs resource.PropertyMap) {
 		}
 	}
 	_, err := p.Configure(p.t.Context(), &pulumirpc.ConfigureRequest{
-		Args: p.marshal(all), Variables: variables, AcceptSecrets: true, AcceptResources: true,
+		Args: p.marshal(all), AcceptSecrets: true, AcceptResources: true,
+		Variables: variables, //nolint:staticcheck // the official plugin may read them
 	})
 	require.NoError(p.t, err)
 }
@@ -233,7 +233,7 @@ func (p *started) check(news resource.PropertyMap) (resource.PropertyMap, []*pul
 // create registers a key, checked before as the engine does.
 func (p *started) create(ctx context.Context, news resource.PropertyMap) (id string, state resource.PropertyMap, err error) {
 	p.t.Helper()
-	inputs, failures := p.check(news)
+	inputs, failures := p.check(news) //nolint:contextcheck // ctx ends the creation alone
 	require.Empty(p.t, failures)
 	response, err := p.Create(ctx, &pulumirpc.CreateRequest{Urn: urn, Name: "key", Type: kind, Properties: p.marshal(inputs)})
 	if err != nil {

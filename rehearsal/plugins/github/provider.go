@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -160,7 +161,7 @@ func (p *githubProvider) Read(ctx context.Context, request plugin.ReadRequest) (
 
 // Update is never right: every change of a deploy key is a replacement.
 func (p *githubProvider) Update(context.Context, plugin.UpdateRequest) (plugin.UpdateResponse, error) {
-	return plugin.UpdateResponse{}, fmt.Errorf("GitHub can't change a deploy key: it is to be replaced")
+	return plugin.UpdateResponse{}, errors.New("GitHub can't change a deploy key: it is to be replaced")
 }
 
 func (p *githubProvider) Delete(ctx context.Context, request plugin.DeleteRequest) (plugin.DeleteResponse, error) {
@@ -192,7 +193,7 @@ func (p *githubProvider) call(ctx context.Context) (context.Context, func(), *cl
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if p.client == nil {
-		return nil, nil, nil, fmt.Errorf("the github provider is not configured yet")
+		return nil, nil, nil, errors.New("the github provider is not configured yet")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	unlink := context.AfterFunc(p.stopping, cancel)
