@@ -82,5 +82,6 @@ func (a *application) command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(a.rehearseCommand())
+	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
 	return root
 }
