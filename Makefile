@@ -13,10 +13,10 @@ GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: help up status down preview test test-unit lint vuln fmt tidy generate golden tools mcs clean
+.PHONY: help up status down preview suspend resume reconcile clear-finalizers test test-unit lint vuln fmt tidy generate golden tools mcs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: tools-rehearsal mcs ## rehearse a stack: a control plane, then the real pulumi up (STACK=development)
 	@.tools/bin/mcs rehearse up --stack $(STACK)
@@ -24,8 +24,23 @@ up: tools-rehearsal mcs ## rehearse a stack: a control plane, then the real pulu
 preview: tools-rehearsal mcs ## show what up would change, field by field (STACK=development)
 	@.tools/bin/mcs rehearse preview --stack $(STACK)
 
-status: mcs ## show each workload of the rehearsal, and why one is not ready (STACK=development)
-	@.tools/bin/mcs rehearse status --stack $(STACK)
+status: mcs ## show each workload of the rehearsal, and why one is not ready (STACK=development; REAL=1: Flux's view of the real cluster)
+	@.tools/bin/mcs $(if $(REAL),,rehearse )status --stack $(STACK)
+
+# Day two acts on the rehearsal, unless REAL=1 says that the real cluster is meant.
+ON = $(if $(REAL),,--rehearsal)
+
+suspend: mcs ## have Flux leave a workload alone, as it is (WORKLOAD=chat-hvac STACK=development REAL=1)
+	@.tools/bin/mcs suspend '$(WORKLOAD)' --stack $(STACK) $(ON)
+
+resume: mcs ## have Flux deliver it again, and wait (WORKLOAD=chat-hvac STACK=development REAL=1)
+	@.tools/bin/mcs resume '$(WORKLOAD)' --stack $(STACK) $(ON)
+
+reconcile: mcs ## have Flux pull and apply now, one workload or all, and wait (WORKLOAD= STACK=development REAL=1)
+	@.tools/bin/mcs reconcile $(WORKLOAD) --stack $(STACK) $(ON)
+
+clear-finalizers: mcs ## teardown without Flux's controllers: let go of Flux's own objects (asks first; STACK=development REAL=1)
+	@.tools/bin/mcs clear-finalizers --stack $(STACK) $(ON)
 
 down: mcs ## stop the rehearsal and remove what it left (STACK=development)
 	@.tools/bin/mcs rehearse down --stack $(STACK)

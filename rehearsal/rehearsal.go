@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/internal/flux"
 )
 
 // ErrNothing is what a rehearsal that was never started answers.
@@ -408,7 +409,11 @@ func (r *Rehearsal) waitReady(ctx context.Context) error {
 		if err != nil {
 			return false, err
 		}
-		return !slices.ContainsFunc(seen.diagnose(), func(object readiness) bool { return !object.ready }), nil
+		if slices.ContainsFunc(seen.diagnose(), func(object readiness) bool { return !object.ready }) {
+			return false, nil
+		}
+		delivered, err := flux.Workloads(ctx, c)
+		return err == nil && len(flux.Problems(delivered)) == 0, err
 	})
 	if errors.Is(err, errTimeout) {
 		return nil
@@ -509,6 +514,9 @@ func (r *Rehearsal) report(ctx context.Context) (*Report, error) {
 	}
 	seen, err := observe(ctx, c)
 	if err != nil {
+		return nil, err
+	}
+	if report.Flux, err = flux.Workloads(ctx, c); err != nil {
 		return nil, err
 	}
 	state := &stackState{}

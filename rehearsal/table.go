@@ -8,12 +8,16 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/nullify005/manager-cluster-state/internal/flux"
 )
 
 // Report is how a rehearsal stands.
 type Report struct {
-	Stack       string
-	Workloads   []WorkloadState
+	Stack     string
+	Workloads []WorkloadState
+	// Flux is Flux's own view of what it delivers.
+	Flux        []flux.State
 	Controllers []ControllerState
 	Nodes       []NodeState
 	// Processes are those of the control plane that run, Missing the names of those that don't.
@@ -43,6 +47,7 @@ type NodeState struct {
 func (r *Report) OK() bool {
 	return len(r.Missing) == 0 && !r.Incomplete &&
 		!slices.ContainsFunc(r.Workloads, func(w WorkloadState) bool { return w.Ready < w.Total || len(w.Reasons) > 0 }) &&
+		len(flux.Problems(r.Flux)) == 0 &&
 		!slices.ContainsFunc(r.Controllers, func(c ControllerState) bool { return !c.Healthy }) &&
 		!slices.ContainsFunc(r.Nodes, func(n NodeState) bool { return !n.Ready })
 }
@@ -126,6 +131,9 @@ func (r *Report) Render(out io.Writer) error {
 		return fmt.Errorf("writing the table: %w", err)
 	}
 	lines := []string{trimLines(text.String())}
+	if len(r.Flux) > 0 {
+		lines = append(lines, flux.Table(r.Flux))
+	}
 	if problems := r.problems(); len(problems) > 0 {
 		lines = append(lines, "Not ready:\n  "+strings.Join(problems, "\n  ")+"\n")
 	}
@@ -155,6 +163,7 @@ func (r *Report) problems() []string {
 			problems = append(problems, w.Name+": "+reason)
 		}
 	}
+	problems = append(problems, flux.Problems(r.Flux)...)
 	for _, c := range r.Controllers {
 		if !c.Healthy {
 			problems = append(problems, c.Name+" "+strings.ReplaceAll(c.Problem, "\n", "\n    "))

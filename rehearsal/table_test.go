@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nullify005/manager-cluster-state/internal/flux"
 )
 
 func TestBuildWorkloads_JoinsTheStateWithTheCluster(t *testing.T) {
@@ -46,6 +48,17 @@ func TestRender_IsForPeople(t *testing.T) {
 			{Name: "helm-controller", PID: 4711, Healthy: true},
 			{Name: "source-controller", Problem: "ended; the end of the log:\npanic"},
 		},
+		Flux: []flux.State{
+			{
+				Ref: flux.GitRepository("flux-system", "source"), Ready: flux.True, Since: time.Now().Add(-25 * time.Hour),
+				Revision: "main@sha1:1f99694cec60f383d0228a941a518a832e0c75c0", Message: "Succeeded: stored artifact",
+			},
+			{
+				Ref: flux.Kustomization("flux-system", "chat-hvac"), Ready: flux.False, Since: time.Now().Add(-30 * time.Minute),
+				Message: "BuildFailed: no such file",
+			},
+			{Ref: flux.Kustomization("flux-system", "off"), Ready: flux.Suspended, Since: time.Now().Add(-30 * time.Minute)},
+		},
 		URLs:       []string{"http://a.local"},
 		Kubeconfig: "/some one/kubeconfig",
 	}
@@ -60,8 +73,14 @@ CONTROLLER          HEALTHY   PROCESS
 helm-controller     yes       4711
 source-controller   no        -
 
+FLUX            NAME                    READY       REVISION             AGE   MESSAGE
+GitRepository   flux-system/source      True        main@sha1:1f99694c   25h   Succeeded: stored artifact
+Kustomization   flux-system/chat-hvac   False       -                    30m   BuildFailed: no such file
+Kustomization   flux-system/off         Suspended   -                    30m   -
+
 Not ready:
   service-intesis: Deployment n/x: Unschedulable: no room
+  Kustomization flux-system/chat-hvac (false): BuildFailed: no such file
   source-controller ended; the end of the log:
     panic
 
@@ -79,6 +98,7 @@ func TestReport_IsOKOnlyWhenAllIsReady(t *testing.T) {
 			Workloads:   []WorkloadState{{Ready: 1, Total: 1}, {}},
 			Controllers: []ControllerState{{Healthy: true}},
 			Nodes:       []NodeState{{Ready: true}},
+			Flux:        []flux.State{{Ready: flux.True}, {Ready: flux.Suspended}},
 		}
 	}
 	assert.True(t, good().OK())
@@ -86,6 +106,8 @@ func TestReport_IsOKOnlyWhenAllIsReady(t *testing.T) {
 		"workload":      func(r *Report) { r.Workloads[0].Ready = 0 },
 		"stray":         func(r *Report) { r.Workloads[1].Reasons = []string{"x"} },
 		"controller":    func(r *Report) { r.Controllers[0].Healthy = false },
+		"kustomization": func(r *Report) { r.Flux[0].Ready = flux.False },
+		"release":       func(r *Report) { r.Flux[0].Ready = flux.Stalled },
 		"node":          func(r *Report) { r.Nodes[0].Ready = false },
 		"update":        func(r *Report) { r.Incomplete = true },
 		"control plane": func(r *Report) { r.Missing = []string{"etcd"} },

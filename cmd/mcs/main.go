@@ -83,5 +83,6 @@ func (a *application) command() *cobra.Command {
 	}
 	root.AddCommand(a.rehearseCommand())
 	root.AddCommand(a.renderCommand())
+	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
 	return root
 }

@@ -91,7 +91,7 @@ func TestWaitReady_EndsWhenReadyForWhatIsThereNow(t *testing.T) {
 
 	err := flux.WaitReady(t.Context(), c, ref, options)
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	assert.ErrorContains(t, err, "no controller has looked at it yet")
+	require.ErrorContains(t, err, "no controller has looked at it yet")
 	assert.Len(t, told, 1, "each thing once: %v", told)
 
 	setStatus(t, c, k, old, ready(k))
@@ -102,7 +102,7 @@ func TestWaitReady_EndsWhenReadyForWhatIsThereNow(t *testing.T) {
 	require.NoError(t, c.Update(t.Context(), k))
 	err = flux.WaitReady(t.Context(), c, ref, options)
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	assert.ErrorContains(t, err, "the change was not taken up yet")
+	require.ErrorContains(t, err, "the change was not taken up yet")
 
 	done := make(chan error, 1)
 	go func() { done <- flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: time.Minute}) }()
@@ -190,7 +190,7 @@ func TestWaitReady_OfARevisionWaitsUntilThatOrANewerOneIsApplied(t *testing.T) {
 	fetched(t, c, source, old)
 	err := flux.WaitReady(t.Context(), c, from, at)
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	assert.ErrorContains(t, err, "it has fetched "+old+", not yet "+fresh)
+	require.ErrorContains(t, err, "it has fetched "+old+", not yet "+fresh)
 
 	fetched(t, c, source, fresh)
 	require.NoError(t, flux.WaitReady(t.Context(), c, from, at))
