@@ -16,10 +16,6 @@ import (
 	"github.com/nullify005/manager-cluster-state/config"
 )
 
-// GitSource is the GitRepository, in namespace flux-system, that everything of flux delivery
-// comes from.
-const GitSource = "manager-cluster-state"
-
 const (
 	imageAutomationName = "image-automation"
 	// appRegistry is where the images of our own apps are.
@@ -54,7 +50,7 @@ func imageAutomation(cfg *config.Config, images Images) (Workload, error) {
 		return Workload{}, err
 	}
 	return Workload{
-		Name: imageAutomationName, Namespace: fluxNamespace, After: []string{fluxSystemName}, Direct: true,
+		Name: imageAutomationName, Namespace: fluxNamespace, After: []string{fluxSystemName, SourceWorkload}, Direct: true,
 		Objects: append(objects, imageUpdates(cfg)),
 	}, nil
 }
@@ -92,7 +88,7 @@ func imageUpdates(cfg *config.Config) client.Object {
 		TypeMeta:   typeMeta(imagev1.GroupVersion.String(), imagev1.ImageUpdateAutomationKind),
 		ObjectMeta: fluxMeta(imageAutomationName),
 		Spec: imagev1.ImageUpdateAutomationSpec{
-			SourceRef: imagev1.CrossNamespaceSourceReference{Kind: sourcev1.GitRepositoryKind, Name: GitSource},
+			SourceRef: imagev1.CrossNamespaceSourceReference{Kind: sourcev1.GitRepositoryKind, Name: SourceName},
 			Interval:  metav1.Duration{Duration: cfg.Flux.Interval.Duration},
 			Update:    &imagev1.UpdateStrategy{Strategy: imagev1.UpdateStrategySetters, Path: "./" + path.Dir(cfg.Images)},
 			GitSpec: &imagev1.GitSpec{

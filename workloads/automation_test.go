@@ -48,7 +48,7 @@ func markers(t *testing.T) map[string]string {
 }
 
 func TestImageAutomation_EachMarkerNamesAPolicyAndEachPolicyHasAMarker(t *testing.T) {
-	made := catalog(t, variants(t)["production-flux"])
+	made := catalog(t, variants(t)["production"])
 	scanned := map[string]string{}
 	for _, repository := range of[*reflectorv1.ImageRepository](made) {
 		scanned[repository.Name] = repository.Spec.Image
@@ -65,7 +65,7 @@ func TestImageAutomation_EachMarkerNamesAPolicyAndEachPolicyHasAMarker(t *testin
 
 // What it is allowed to see is one folder, and that holds one file.
 func TestImageAutomation_EditsTheListOfImagesAlone(t *testing.T) {
-	cfg := variants(t)["production-flux"]
+	cfg := variants(t)["production"]
 	automations := of[*imagev1.ImageUpdateAutomation](catalog(t, cfg))
 	require.Len(t, automations, 1)
 	assert.Equal(t, "./manifests/images", automations[0].Spec.Update.Path)
@@ -76,7 +76,7 @@ func TestImageAutomation_EditsTheListOfImagesAlone(t *testing.T) {
 }
 
 func TestImageAutomation_PushesToTheBranchThatIsPulled(t *testing.T) {
-	cfg := variants(t)["production-flux"]
+	cfg := variants(t)["production"]
 	cfg.Git.Branch = "feature/tags"
 	git := of[*imagev1.ImageUpdateAutomation](catalog(t, cfg))[0].Spec.GitSpec
 	assert.Equal(t, "feature/tags", git.Checkout.Reference.Branch)
@@ -89,7 +89,7 @@ func TestImageAutomation_IsThereOnlyWhereSomethingIsPulledAndPushed(t *testing.T
 		"direct delivery":      func(cfg *config.Config) { cfg.Delivery = config.Direct },
 		"flux.imageAutomation": func(cfg *config.Config) { cfg.Flux.ImageAutomation = false },
 	} {
-		cfg := variants(t)["production-flux"]
+		cfg := variants(t)["production"]
 		change(cfg)
 		assert.NotContains(t, workloadNames(catalog(t, cfg)), "image-automation", name)
 		assert.False(t, cfg.Pushes(), "a deploy key may write without %s", name)
@@ -105,7 +105,7 @@ func TestImageAutomation_ScansAnotherRegistryIfToldTo(t *testing.T) {
 		"127.0.0.1:5000":     {"127.0.0.1:5000/nullify005/chat-hvac", true},
 		"mirror.example.net": {"mirror.example.net/nullify005/chat-hvac", false},
 	} {
-		cfg := variants(t)["production-flux"]
+		cfg := variants(t)["production"]
 		cfg.Flux.ImageRegistry = registry
 		repositories := of[*reflectorv1.ImageRepository](catalog(t, cfg))
 		at := slices.IndexFunc(repositories, func(r *reflectorv1.ImageRepository) bool { return r.Name == "chat-hvac" })
@@ -119,7 +119,7 @@ func TestImageAutomation_ScansAnotherRegistryIfToldTo(t *testing.T) {
 func TestImageAutomation_RefusesAnAppThatIsNotOnTheList(t *testing.T) {
 	list := images(t)
 	delete(list, "ghcr.io/nullify005/chat-hvac")
-	_, err := workloads.Catalog(variants(t)["production-flux"], list)
+	_, err := workloads.Catalog(variants(t)["production"], list)
 	assert.ErrorContains(t, err, "workload image-automation: the list of images has no ghcr.io/nullify005/chat-hvac")
 }
 
@@ -132,7 +132,7 @@ func workloadNames(catalog []workloads.Workload) []string {
 }
 
 func TestSuspend_RefusesWhatFluxDoesNotDeliver(t *testing.T) {
-	cfg := variants(t)["production-flux"]
+	cfg := variants(t)["production"]
 	cfg.Suspend = []string{"chat-hvac", "chat-hvca", "flux-system", "grafana", "notifications"}
 	_, err := workloads.Catalog(cfg, images(t))
 	const those = "those that can be suspended are chat-hvac, exporter-weather, external-mdns, grafana, prometheus, sealed-secrets, service-intesis, snmp-exporter"

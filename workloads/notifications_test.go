@@ -43,7 +43,7 @@ func TestNotifications_TellThoseWhoseSecretIsGiven(t *testing.T) {
 		"neither":         {func(cfg *config.Config) { cfg.Secrets.Notifications = config.Notifications{} }, nil},
 		"nobody to tell":  {func(cfg *config.Config) { cfg.Flux.Notifications = false }, nil},
 	} {
-		cfg := variants(t)["production-flux"]
+		cfg := variants(t)["production"]
 		test.change(cfg)
 		assert.Equal(t, test.want, told(t, cfg), name)
 	}
@@ -62,7 +62,7 @@ func TestNotifications_NameTheCluster(t *testing.T) {
 
 // An Alert and what it sends to are in one namespace; the Secret of a Provider is in its own.
 func TestNotifications_EveryAlertHasItsProviderAndEveryProviderItsSecret(t *testing.T) {
-	made := catalog(t, variants(t)["production-flux"])
+	made := catalog(t, variants(t)["production"])
 	secrets, providers := map[string]map[string][]byte{}, map[string]string{}
 	for _, secret := range of[*corev1.Secret](made) {
 		secrets[secret.Namespace+"/"+secret.Name] = secret.Data
@@ -87,7 +87,7 @@ func TestNotifications_TheRepositoryIsAtTheHostOfTheAPI(t *testing.T) {
 		"https://api.example.ghe.com/":       "https://api.example.ghe.com/nullify005/manager-cluster-state",
 		"http://127.0.0.1:3000/":             "http://127.0.0.1:3000/nullify005/manager-cluster-state",
 	} {
-		cfg := variants(t)["production-flux"]
+		cfg := variants(t)["production"]
 		cfg.Git.GitHubURL = api
 		for _, provider := range of[*notificationv1.Provider](catalog(t, cfg)) {
 			if provider.Spec.Type == "github" {
@@ -99,7 +99,7 @@ func TestNotifications_TheRepositoryIsAtTheHostOfTheAPI(t *testing.T) {
 
 // No wildcard stands for a namespace, so each that has a release is named.
 func TestNotifications_HearOfEveryReleaseOfTheCatalog(t *testing.T) {
-	made := catalog(t, variants(t)["production-flux"])
+	made := catalog(t, variants(t)["production"])
 	want := map[string]bool{"GitRepository flux-system": true, "Kustomization flux-system": true}
 	for _, workload := range made {
 		for _, object := range workload.Objects {
@@ -125,7 +125,7 @@ func TestNotifications_HearOfEveryReleaseOfTheCatalog(t *testing.T) {
 
 // The two credentials are in Secrets and nowhere else.
 func TestNotifications_SecretsStayInSecrets(t *testing.T) {
-	cfg := variants(t)["production-flux"]
+	cfg := variants(t)["production"]
 	cfg.Secrets.Notifications = config.Notifications{SlackWebhook: "https://hooks.example.net/canary-webhook", GitHubToken: "canary-token"}
 	made := catalog(t, cfg)
 	found := 0
@@ -144,12 +144,12 @@ func TestNotifications_SecretsStayInSecrets(t *testing.T) {
 	assert.Equal(t, 2, found)
 }
 
-func TestNotifications_ComeAfterFlux(t *testing.T) {
+func TestNotifications_AndImageAutomationComeAfterFlux(t *testing.T) {
 	names := map[string]workloads.Workload{}
-	for _, workload := range catalog(t, variants(t)["production-flux"]) {
+	for _, workload := range catalog(t, variants(t)["production"]) {
 		names[workload.Name] = workload
 	}
 	assert.Equal(t, []string{"flux-system"}, names["notifications"].After)
-	assert.Equal(t, []string{"flux-system"}, names["image-automation"].After)
+	assert.Equal(t, []string{"flux-system", "git-source"}, names["image-automation"].After)
 	assert.True(t, names["image-automation"].Direct)
 }
