@@ -105,7 +105,7 @@ func link(target, path string) error {
 // pluginPath is where Pulumi looks for an installed plugin of the SDK's version. It would
 // take one from PATH too, but with a warning at every turn.
 func (r *Rehearsal) pluginPath() (string, error) {
-	data, err := os.ReadFile(filepath.Join(r.root, "go.mod"))
+	data, err := moduleFile(r.root)
 	if err != nil {
 		return "", fmt.Errorf("looking up the version of the Kubernetes SDK: %w", err)
 	}
@@ -114,6 +114,15 @@ func (r *Rehearsal) pluginPath() (string, error) {
 		return "", errors.New("looking up the version of the Kubernetes SDK: go.mod does not require github.com/pulumi/pulumi-kubernetes/sdk/v4")
 	}
 	return filepath.Join(r.folder.pulumiHome(), "plugins", "resource-kubernetes-"+string(found[1]), kubernetesPlugin), nil
+}
+
+// moduleFile reads the go.mod of the module that a folder is in.
+func moduleFile(folder string) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+	if above := filepath.Dir(folder); errors.Is(err, fs.ErrNotExist) && above != folder {
+		return moduleFile(above)
+	}
+	return data, err
 }
 
 // environment is this process's own without the variables of those prefixes, which would
