@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 
@@ -187,7 +186,7 @@ func (r *Rehearsal) startForge(ctx context.Context, record *forgeRecord) error {
 		return err
 	}
 	program := r.folder.bin(forgeProgram)
-	if err := r.goBuild(ctx, program, "./cmd/forge"); err != nil {
+	if err := r.build(ctx, "./cmd/forge", program); err != nil {
 		return err
 	}
 	env := append(r.environment("FORGE_"), "FORGE_GITHUB_TOKEN="+record.Token)
@@ -198,16 +197,6 @@ func (r *Rehearsal) startForge(ctx context.Context, record *forgeRecord) error {
 		return err
 	}
 	r.log.Info("started", "stand-in", forgeProgram, "for", "Git host, GitHub, Slack, image registry", "process", process.PID)
-	return nil
-}
-
-// goBuild compiles a program of this repository, as the language host does the Pulumi program.
-func (r *Rehearsal) goBuild(ctx context.Context, program, source string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, source)
-	cmd.Dir, cmd.Env = r.source, append(os.Environ(), "GOTOOLCHAIN=local", "GOSUMDB=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s: %w\n%s", source, err, lastLines(out, 10))
-	}
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -229,7 +228,7 @@ func (r *Rehearsal) Edit(ctx context.Context, message string, edits map[string]f
 	if err != nil {
 		return fmt.Errorf("reading the rehearsal's repository: %w", err)
 	}
-	for name, edit := range maps.All(edits) {
+	for name, edit := range edits {
 		path := filepath.Join(r.Checkout(), filepath.FromSlash(name))
 		before, err := os.ReadFile(path)
 		if err != nil {

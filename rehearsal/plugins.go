@@ -50,7 +50,7 @@ func (r *Rehearsal) ensureGitHubPlugin(ctx context.Context) error {
 // build builds a program of the project. Go's cache makes the second time quick.
 func (r *Rehearsal) build(ctx context.Context, pkg, path string, flags ...string) error {
 	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", path}, flags, []string{pkg})...)
-	cmd.Dir = r.root
+	cmd.Dir = r.source
 	// Nothing of the environment changes which modules it is built from.
 	cmd.Env = append(r.environment("GOFLAGS=", "GOWORK="), "GOWORK=off")
 	out, err := cmd.CombinedOutput()
@@ -65,7 +65,7 @@ func (r *Rehearsal) build(ctx context.Context, pkg, path string, flags ...string
 
 // sdkVersion is the version of a module in the project's go.mod.
 func (r *Rehearsal) sdkVersion(module string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(r.root, "go.mod"))
+	data, err := os.ReadFile(filepath.Join(r.source, "go.mod"))
 	if err != nil {
 		return "", fmt.Errorf("looking up the version of %s: %w", module, err)
 	}

@@ -46,7 +46,7 @@ const retryInterval = 5 * time.Second
 // image is one of the list; nothing pulls it.
 const image = "ghcr.io/nullify005/exporter-weather"
 
-// Links are the chain's workloads, each after the one before.
+// Links are the chain's workloads, each after the one before, the first after Flux.
 func Links() []string { return []string{"k1", "h1", "k2", "p", "h2"} }
 
 // Namespace is that of a link.
@@ -65,7 +65,7 @@ func Catalog(cfg *config.Config, images workloads.Images) ([]workloads.Workload,
 	if reference == "" {
 		return nil, fmt.Errorf("the image %s is not in the list", image)
 	}
-	var before []string
+	before := []string{"flux-system"}
 	for _, link := range Links() {
 		workload := plain(cfg, link, before, reference)
 		if link[0] == 'h' {
