@@ -82,5 +82,7 @@ func (a *application) command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(a.rehearseCommand())
+	root.AddCommand(a.keysCommand())
+	root.AddCommand(a.sealCommand())
 	return root
 }
