@@ -229,15 +229,14 @@ func said(stderr, stdin string) string {
 
 // mend says what to do about what pulumi said.
 func (s *Stack) mend(words string) string {
-	for said, mend := range map[string]string{
-		"no stack named":      "make it with: pulumi stack init " + s.Name,
-		"PULUMI_ACCESS_TOKEN": "log in with: pulumi login, or pulumi login --local",
-		"pulumi login":        "log in with: pulumi login, or pulumi login --local",
-		"passphrase":          "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to what the stack was made with",
-	} {
-		if strings.Contains(words, said) {
-			return mend
-		}
+	switch {
+	case strings.Contains(words, "no stack named"):
+		return "make it with: pulumi stack init " + s.Name
+	case strings.Contains(words, "PULUMI_ACCESS_TOKEN"), strings.Contains(words, "pulumi login"):
+		return "log in with: pulumi login, or pulumi login --local"
+	case strings.Contains(words, "passphrase"):
+		return "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to what the stack was made with"
+	default:
+		return ""
 	}
-	return ""
 }

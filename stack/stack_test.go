@@ -153,8 +153,8 @@ func TestStack_SecretsAreOnNoCommandLine(t *testing.T) {
 }
 
 func TestStack_SaysWhatPulumiSaidAndWhatToDo(t *testing.T) {
-	real := newStack(t)
-	require.NoError(t, real.Set(t.Context(), "secrets.intesis.password", "canary-password", true))
+	made := newStack(t)
+	require.NoError(t, made.Set(t.Context(), "secrets.intesis.password", "canary-password", true))
 	for name, c := range map[string]struct {
 		change func(*stack.Stack)
 		want   []string
@@ -179,8 +179,8 @@ func TestStack_SaysWhatPulumiSaidAndWhatToDo(t *testing.T) {
 		"an option":      {func(s *stack.Stack) { s.Name = "--help" }, []string{`"--help" is no name of a stack`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := *real
-			s.Env = append([]string{}, real.Env...)
+			s := *made
+			s.Env = append([]string{}, made.Env...)
 			c.change(&s)
 			_, err := s.Config(t.Context(), config.SkipSecrets())
 			for _, want := range c.want {
@@ -191,7 +191,7 @@ func TestStack_SaysWhatPulumiSaidAndWhatToDo(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := real.Config(ctx)
+	_, err := made.Config(ctx)
 	require.ErrorIs(t, err, context.Canceled)
 }
 

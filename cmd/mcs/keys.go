@@ -44,7 +44,7 @@ func (o *onStack) dryRunFlag(command *cobra.Command) {
 	command.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and do nothing")
 }
 
-func (o *onStack) say(format string, values ...any) { fmt.Fprintf(o.out, format+"\n", values...) }
+func (o *onStack) sayf(format string, values ...any) { fmt.Fprintf(o.out, format+"\n", values...) }
 
 // short is the stack's name without its owner and project.
 func (o *onStack) short() string { return path.Base(o.Name) }
@@ -91,13 +91,13 @@ func (o *onStack) makeKeys(ctx context.Context) error {
 	}
 	noSealing, noDeploy := len(cfg.Sealing.Keys) == 0, cfg.Secrets.DeployKey == ""
 	if !noSealing && !noDeploy {
-		o.say("stack %s has its keys; nothing to make", o.Name)
+		o.sayf("stack %s has its keys; nothing to make", o.Name)
 		return o.list(cfg)
 	}
 	if o.dryRun {
 		o.would(noSealing, "make a sealing key: RSA, 4096 bits, good for ten years")
 		o.would(noDeploy, "make a deploy key: ed25519")
-		o.say("would store it in %s, encrypted", o.File())
+		o.sayf("would store it in %s, encrypted", o.File())
 		return nil
 	}
 	if noSealing {
@@ -111,24 +111,24 @@ func (o *onStack) makeKeys(ctx context.Context) error {
 		}
 		o.register(cfg)
 	}
-	o.say("next: commit %s, then make seal STACK=%s", o.File(), o.short())
+	o.sayf("next: commit %s, then make seal STACK=%s", o.File(), o.short())
 	return nil
 }
 
 // register says who tells the Git host.
 func (o *onStack) register(cfg *config.Config) {
 	if cfg.Git.API() == "" {
-		o.say("add that line to the repository as a deploy key, by hand: no API is known that could (config key git.githubURL)")
+		o.sayf("add that line to the repository as a deploy key, by hand: no API is known that could (config key git.githubURL)")
 		return
 	}
-	o.say("pulumi up registers it at %s", cfg.Git.API())
+	o.sayf("pulumi up registers it at %s", cfg.Git.API())
 }
 
 func broken(err error, mend string) error { return fmt.Errorf("a key is broken: %w; %s", err, mend) }
 
 func (o *onStack) would(really bool, what string) {
 	if really {
-		o.say("would %s", what)
+		o.sayf("would %s", what)
 	}
 }
 
@@ -145,7 +145,7 @@ func (o *onStack) addSealingKey(ctx context.Context, cfg *config.Config) error {
 	if err := o.AppendSealingKey(ctx, key); err != nil {
 		return err
 	}
-	o.say("made a sealing key:")
+	o.sayf("made a sealing key:")
 	return o.showSealingKey(key, "seals")
 }
 
@@ -175,7 +175,7 @@ func (o *onStack) setDeployKey(ctx context.Context) error {
 	if err := o.Set(ctx, deployKeyPath, private, true); err != nil {
 		return err
 	}
-	o.say("made a deploy key:\n  %s", public)
+	o.sayf("made a deploy key:\n  %s", public)
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (o *onStack) list(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	o.say("sealing keys:%s", none(len(cfg.Sealing.Keys) == 0))
+	o.sayf("sealing keys:%s", none(len(cfg.Sealing.Keys) == 0))
 	for i, key := range cfg.Sealing.Keys {
 		use := "opens what it sealed"
 		if i == newest {
@@ -212,7 +212,7 @@ func (o *onStack) list(cfg *config.Config) error {
 			return err
 		}
 	}
-	o.say("deploy key:%s", none(cfg.Secrets.DeployKey == ""))
+	o.sayf("deploy key:%s", none(cfg.Secrets.DeployKey == ""))
 	if cfg.Secrets.DeployKey == "" {
 		return nil
 	}
@@ -220,7 +220,7 @@ func (o *onStack) list(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	o.say("  %s", public)
+	o.sayf("  %s", public)
 	return nil
 }
 
@@ -240,7 +240,7 @@ func (o *onStack) showSealingKey(key config.SealingKey, use string) error {
 	if err != nil {
 		return err
 	}
-	o.say("  %s from %s until %s, %s", name, certificate.NotBefore.UTC().Format(time.DateOnly),
+	o.sayf("  %s from %s until %s, %s", name, certificate.NotBefore.UTC().Format(time.DateOnly),
 		certificate.NotAfter.UTC().Format(time.DateOnly), use)
 	return nil
 }
@@ -293,7 +293,7 @@ func (o *onStack) rotateSealing(ctx context.Context, answers io.Reader) error {
 		return fmt.Errorf("stack %s has no sealing key yet; make it with: make keys STACK=%s", o.Name, o.short())
 	}
 	if o.dryRun {
-		o.say("would add a sealing key to the %d of stack %s, in %s; it seals from then on", len(cfg.Sealing.Keys), o.Name, o.File())
+		o.sayf("would add a sealing key to the %d of stack %s, in %s; it seals from then on", len(cfg.Sealing.Keys), o.Name, o.File())
 		return nil
 	}
 	if err := o.confirm(answers, "Add a sealing key to stack %s, which seals from then on?", o.Name); err != nil {
@@ -302,7 +302,7 @@ func (o *onStack) rotateSealing(ctx context.Context, answers io.Reader) error {
 	if err := o.addSealingKey(ctx, cfg); err != nil {
 		return err
 	}
-	o.say("next: commit %s, and pulumi up, which gives the key to the cluster; then make seal STACK=%s, commit and push",
+	o.sayf("next: commit %s, and pulumi up, which gives the key to the cluster; then make seal STACK=%s, commit and push",
 		o.File(), o.short())
 	return nil
 }
@@ -316,7 +316,7 @@ func (o *onStack) rotateDeploy(ctx context.Context, answers io.Reader) error {
 		return fmt.Errorf("stack %s has no deploy key yet; make it with: make keys STACK=%s", o.Name, o.short())
 	}
 	if o.dryRun {
-		o.say("would replace the deploy key of stack %s, in %s", o.Name, o.File())
+		o.sayf("would replace the deploy key of stack %s, in %s", o.Name, o.File())
 		return nil
 	}
 	if err := o.confirm(answers, "Replace the deploy key of stack %s?", o.Name); err != nil {
@@ -326,7 +326,7 @@ func (o *onStack) rotateDeploy(ctx context.Context, answers io.Reader) error {
 		return err
 	}
 	o.register(cfg)
-	o.say("next: commit %s, and pulumi up; until then Flux pulls with the old key", o.File())
+	o.sayf("next: commit %s, and pulumi up; until then Flux pulls with the old key", o.File())
 	return nil
 }
 
@@ -338,7 +338,7 @@ func (o *onStack) confirm(answers io.Reader, question string, values ...any) err
 	fmt.Fprintf(o.out, question+" [y/N] ", values...)
 	answer, err := bufio.NewReader(answers).ReadString('\n')
 	if err != nil {
-		o.say("") // there is nobody who ended the line
+		o.sayf("") // there is nobody who ended the line
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":

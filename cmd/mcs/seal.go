@@ -76,11 +76,11 @@ func (o *onStack) seal(ctx context.Context) error {
 		if change.Content != nil {
 			verb, written = seals, written+1
 		}
-		o.say("%s %s: %s", verb, change.Path, change.Why)
+		o.sayf("%s %s: %s", verb, change.Path, change.Why)
 	}
-	o.say("%d sealed files of stack %s stay as they are", files-written, o.Name)
+	o.sayf("%d sealed files of stack %s stay as they are", files-written, o.Name)
 	if len(changes) > 0 && !o.dryRun {
-		o.say("next: make render STACK=%s, then commit and push", o.short())
+		o.sayf("next: make render STACK=%s, then commit and push", o.short())
 	}
 	return nil
 }
@@ -93,6 +93,6 @@ func (o *onStack) checkSealed(ctx context.Context) error {
 	if err := sealed.Check(os.DirFS(o.Project), o.Name, catalog, cfg.Sealing.Keys); err != nil {
 		return err
 	}
-	o.say("every secret of stack %s is sealed, and opens with its keys", o.Name)
+	o.sayf("every secret of stack %s is sealed, and opens with its keys", o.Name)
 	return nil
 }
