@@ -52,7 +52,7 @@ func TestDigest_WithNoKeySaysTooLittleToConfirmAGuess(t *testing.T) {
 	digest := seal.Digest(none, creds())
 	assert.Len(t, digest, 8, "32 bits in hex")
 	assert.Equal(t, digest, seal.Digest(none, creds()))
-	assert.NotEqual(t, digest, seal.Digest(none, creds(password("other"))))
+	assert.NotEqual(t, digest, seal.Digest(none, creds(more)))
 }
 
 func TestDigestKey_IsOfTheOldestInWhateverOrder(t *testing.T) {

@@ -193,7 +193,7 @@ func TestUpdate_ChangesOnlyWhatDid(t *testing.T) {
 		delete(s.Data, "user")
 	}), keys), "the same secret, written in another way")
 
-	assert.NotEqual(t, ciphertexts(string(content)), ciphertexts(update(creds(password("other")), keys)))
+	assert.NotEqual(t, ciphertexts(string(content)), ciphertexts(update(creds(more), keys)))
 	assert.NotEqual(t, ciphertexts(string(content)), ciphertexts(update(creds(), rotated)), "rotation seals again")
 
 	labelled := update(creds(func(s *corev1.Secret) { s.Labels["app.kubernetes.io/part-of"] = "hvac" }), keys)
@@ -201,9 +201,8 @@ func TestUpdate_ChangesOnlyWhatDid(t *testing.T) {
 	assert.Equal(t, ciphertexts(string(content)), ciphertexts(labelled), "labels are not sealed")
 }
 
-func password(text string) func(*corev1.Secret) {
-	return func(s *corev1.Secret) { s.Data["password"] = []byte(text) }
-}
+// more is a change of what a secret holds.
+func more(s *corev1.Secret) { s.Data["password"] = []byte("other") }
 
 func TestCurrent_IsTheSecretOfNowSealedWithTheKeyOfNow(t *testing.T) {
 	key := sealingKey(t, 2026)
@@ -215,7 +214,7 @@ func TestCurrent_IsTheSecretOfNowSealedWithTheKeyOfNow(t *testing.T) {
 	assert.True(t, current(content, creds(), key))
 	assert.False(t, current(content, creds(), key, other), "a newer key seals")
 	assert.False(t, current(content, creds()), "no key")
-	assert.False(t, current(content, creds(password("other")), key))
+	assert.False(t, current(content, creds(more), key))
 	assert.False(t, current(content, creds(func(s *corev1.Secret) { s.Type = corev1.SecretTypeBasicAuth }), key))
 	assert.False(t, current(nil, creds(), key))
 	assert.False(t, current([]byte("kind: ConfigMap"), creds(), key))
@@ -313,14 +312,14 @@ func TestCheck_FindsWhatWouldFailInTheCluster(t *testing.T) {
 			sealed(t, creds(), []config.SealingKey{stranger}, func(s *v1alpha1.SealedSecret) { s.Annotations = nil }),
 			"none of sealing.keys opens it",
 		},
-		"another value": {sealed(t, creds(password("other")), keys), "it holds another value than the stack's config"},
+		"another value": {sealed(t, creds(more), keys), "it holds another value than the stack's config"},
 		"another value, with the digest of the right one": {
-			sealed(t, creds(password("other")), keys, forged(creds(), nil)), "it holds another value",
+			sealed(t, creds(more), keys, forged(creds(), nil)), "it holds another value",
 		},
 		"a value short": {
 			sealed(t, creds(), keys, func(s *v1alpha1.SealedSecret) { delete(s.Spec.EncryptedData, "empty") }), "it holds another value",
 		},
-		"the digest of another": {sealed(t, creds(), keys, forged(creds(password("other")), nil)), "its digest is not the one"},
+		"the digest of another": {sealed(t, creds(), keys, forged(creds(more), nil)), "its digest is not the one"},
 		"no digest inside": {
 			sealed(t, creds(), keys, func(s *v1alpha1.SealedSecret) { delete(s.Spec.Template.Annotations, seal.DigestAnnotation) }),
 			"its digest is not the one",

@@ -31,7 +31,7 @@ type Stack struct {
 	Project string
 	// Name of the stack: production, or OWNER/PROJECT/production.
 	Name string
-	// Pulumi is the program; empty means the one on PATH.
+	// Pulumi is the program; empty means the one on PATH, or else in .tools/bin of the project.
 	Pulumi string
 	// Env is added to this process's environment.
 	Env []string
@@ -175,11 +175,7 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 		}
 		args = append(args, "--config-file", file)
 	}
-	program := s.Pulumi
-	if program == "" {
-		program = "pulumi"
-	}
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, s.program(), args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
@@ -193,7 +189,7 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("pulumi %s: %w", args[0], ctx.Err())
 	case errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("pulumi is not there: %w; run it through make, or put .tools/bin on PATH after: make tools", err)
+		return nil, fmt.Errorf("pulumi is not there: %w; build it with: make tools", err)
 	}
 	words := said(stderr.String(), stdin)
 	if words == "" {
@@ -203,6 +199,21 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 		words += "; " + mend
 	}
 	return nil, errors.New(words)
+}
+
+// program is the one that was given, the one on PATH, or the project's own.
+func (s *Stack) program() string {
+	const name = "pulumi"
+	if s.Pulumi != "" {
+		return s.Pulumi
+	}
+	own := filepath.Join(s.Project, ".tools", "bin", name)
+	if _, err := exec.LookPath(name); err != nil {
+		if absolute, err := filepath.Abs(own); err == nil {
+			return absolute
+		}
+	}
+	return name
 }
 
 // said is what pulumi wrote about a failure, without anything of what it was given.
@@ -218,15 +229,14 @@ func said(stderr, stdin string) string {
 
 // mend says what to do about what pulumi said.
 func (s *Stack) mend(words string) string {
-	for said, mend := range map[string]string{
-		"no stack named":      "make it with: pulumi stack init " + s.Name,
-		"PULUMI_ACCESS_TOKEN": "log in with: pulumi login, or pulumi login --local",
-		"pulumi login":        "log in with: pulumi login, or pulumi login --local",
-		"passphrase":          "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to what the stack was made with",
-	} {
-		if strings.Contains(words, said) {
-			return mend
-		}
+	switch {
+	case strings.Contains(words, "no stack named"):
+		return "make it with: pulumi stack init " + s.Name
+	case strings.Contains(words, "PULUMI_ACCESS_TOKEN"), strings.Contains(words, "pulumi login"):
+		return "log in with: pulumi login, or pulumi login --local"
+	case strings.Contains(words, "passphrase"):
+		return "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to what the stack was made with"
+	default:
+		return ""
 	}
-	return ""
 }

@@ -79,8 +79,8 @@ func sealedSecretsContainer(image string) corev1.Container {
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command: []string{"controller"},
-		// Keys come from the stack's config and are rotated there.
-		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0"},
+		// Keys come from the stack's config and are rotated there; a new one is taken up at once.
+		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0", "--watch-for-secrets"},
 		Env:  []corev1.EnvVar{heapWithin(limit)},
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP},

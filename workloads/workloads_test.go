@@ -544,11 +544,11 @@ func TestFlux_AnotherReleaseThanTheGeneratedOneIsRefused(t *testing.T) {
 	assert.ErrorContains(t, err, "flux.version is v2.8.0: manifests/flux-system is v2.9.4; set it to that")
 }
 
-func TestSealedSecrets_NeverRotatesItsKeysByItself(t *testing.T) {
+func TestSealedSecrets_TakesUpNewKeysAndMakesNone(t *testing.T) {
 	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
 		for _, deployment := range of[*appsv1.Deployment](catalog) {
 			if deployment.Name == "sealed-secrets-controller" {
-				assert.Contains(t, deployment.Spec.Template.Spec.Containers[0].Args, "--key-renew-period=0")
+				assert.Subset(t, deployment.Spec.Template.Spec.Containers[0].Args, []string{"--key-renew-period=0", "--watch-for-secrets"})
 				return
 			}
 		}

@@ -84,5 +84,7 @@ func (a *application) command() *cobra.Command {
 	root.AddCommand(a.rehearseCommand())
 	root.AddCommand(a.renderCommand())
 	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
+	root.AddCommand(a.keysCommand())
+	root.AddCommand(a.sealCommand())
 	return root
 }
