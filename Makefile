@@ -13,11 +13,7 @@ GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: help up status down preview suspend resume reconcile clear-finalizers test test-unit lint vuln fmt tidy generate golden tools mcs clean
-
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-.PHONY: help up status down preview keys rotate-sealing-key rotate-deploy-key seal seal-check test test-unit lint vuln fmt tidy generate golden tools mcs clean
+.PHONY: help up render switch status down preview suspend resume reconcile clear-finalizers test test-unit lint vuln fmt tidy generate golden tools mcs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +41,12 @@ reconcile: mcs ## have Flux pull and apply now, one workload or all, and wait (W
 
 clear-finalizers: mcs ## teardown without Flux's controllers: let go of Flux's own objects (asks first; STACK=development REAL=1)
 	@.tools/bin/mcs clear-finalizers --stack $(STACK) $(ON)
+
+render: mcs ## write the manifests that Flux pulls, of every stack or of one (STACK=)
+	@.tools/bin/mcs render $(if $(filter command line,$(origin STACK)),--stack $(STACK))
+
+switch: mcs ## hand a running stack over to another delivery, without touching a pod (DELIVERY=flux STACK=development REAL=1)
+	@.tools/bin/mcs switch '$(DELIVERY)' --stack $(STACK) $(ON)
 
 down: mcs ## stop the rehearsal and remove what it left (STACK=development)
 	@.tools/bin/mcs rehearse down --stack $(STACK)

@@ -53,13 +53,8 @@ func Switch(ctx context.Context, stack Stack, to config.Delivery, log *slog.Logg
 			return err
 		}
 		log.Info("the objects change hands", "delivery", to)
-		if err := stack.SetDelivery(ctx, to, false); err != nil {
-			return err
-		}
-	} else if !cfg.Handover {
-		log.Info("nothing to hand over", "delivery", to)
 	}
-	if cfg.Delivery == to && cfg.Handover {
+	if cfg.Delivery != to || cfg.Handover {
 		if err := stack.SetDelivery(ctx, to, false); err != nil {
 			return err
 		}

@@ -36,6 +36,15 @@ func (r *Rehearsal) Checkout() string { return r.folder.join("checkout") }
 // have been edited by image automation since.
 func (f folder) pushedImages() string { return f.join("forge", "pushed-images") }
 
+// pushIfPulled is pushManifests where Flux pulls.
+func (r *Rehearsal) pushIfPulled(ctx context.Context) error {
+	cfg, err := r.Rehearsed()
+	if err != nil || cfg.Delivery != config.FluxCD {
+		return err
+	}
+	return r.pushManifests(ctx)
+}
+
 // pushManifests has the Git host hold what the stack's configuration would have Flux pull:
 // rendered, and sealed with the rehearsal's own keys. It pushes nothing when that is there.
 func (r *Rehearsal) pushManifests(ctx context.Context) error {
@@ -44,9 +53,6 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 	cfg, err := r.secretConfig(ctx)
 	if err != nil {
 		return err
-	}
-	if cfg.Delivery != config.FluxCD {
-		return nil
 	}
 	checkout, err := r.openCheckout(ctx, cfg)
 	if err != nil {

@@ -333,7 +333,7 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 		if err := r.engine.prepare(ctx); err != nil {
 			return err
 		}
-		if err := r.pushManifests(ctx); err != nil {
+		if err := r.pushIfPulled(ctx); err != nil {
 			return err
 		}
 		return r.engine.settle(ctx)

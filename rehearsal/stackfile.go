@@ -223,6 +223,13 @@ func (r *Rehearsal) rehearsalFile(source []byte, previous *stackFile) (data []by
 		return nil, false, err
 	}
 	maps.Copy(overrides, record.overrides(file, r.project))
+	to, err := r.switchedTo()
+	if err != nil {
+		return nil, false, err
+	}
+	if to != nil {
+		overrides["delivery"], overrides["handover"] = string(to.Delivery), to.Handover
+	}
 	maps.Copy(overrides, r.overrides)
 	for _, path := range slices.Sorted(maps.Keys(overrides)) {
 		if err := file.set(path, overrides[path]); err != nil {

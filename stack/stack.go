@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path"
@@ -239,4 +240,58 @@ func (s *Stack) mend(words string) string {
 	default:
 		return ""
 	}
+}
+
+// Output is one of the stack's outputs, secret or not.
+func (s *Stack) Output(ctx context.Context, name string) (string, error) {
+	out, err := s.run(ctx, "", "stack", "output", name, "--show-secrets")
+	if err != nil {
+		return "", fmt.Errorf("asking for output %s of stack %s: %w", name, s.Name, err)
+	}
+	return string(out), nil
+}
+
+// Pending counts the resources that an update would change.
+func (s *Stack) Pending(ctx context.Context) (int, error) {
+	out, err := s.run(ctx, "", "preview", "--json")
+	if err != nil {
+		return 0, fmt.Errorf("previewing stack %s: %w", s.Name, err)
+	}
+	var preview struct {
+		Steps []struct {
+			Op string `json:"op"`
+		} `json:"steps"`
+	}
+	if err := json.Unmarshal(out, &preview); err != nil {
+		return 0, fmt.Errorf("previewing stack %s: reading what pulumi said: %w", s.Name, err)
+	}
+	pending := 0
+	for _, step := range preview.Steps {
+		if step.Op != "same" && step.Op != "read" {
+			pending++
+		}
+	}
+	return pending, nil
+}
+
+// Up runs the update, and passes its output on.
+func (s *Stack) Up(ctx context.Context, out io.Writer) error {
+	args := []string{"up", "--yes", "--skip-preview", "--suppress-progress", "--stack", s.Name, "--cwd", s.Project, "--non-interactive"}
+	if s.ConfigFile != "" {
+		file, err := filepath.Abs(s.ConfigFile)
+		if err != nil {
+			return fmt.Errorf("finding the stack file: %w", err)
+		}
+		args = append(args, "--config-file", file)
+	}
+	cmd := exec.CommandContext(ctx, s.program(), args...)
+	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	// Asked to stop, it finishes what it has begun and keeps its state whole.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("pulumi up of stack %s: %w", s.Name, errors.Join(ctx.Err(), err))
+	}
+	return nil
 }

@@ -82,7 +82,7 @@ func (a *application) command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(a.rehearseCommand())
-	root.AddCommand(a.renderCommand())
+	root.AddCommand(a.renderCommand(), a.switchCommand())
 	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
 	root.AddCommand(a.keysCommand())
 	root.AddCommand(a.sealCommand())
