@@ -137,7 +137,7 @@ func TestWaitReady_EndsAtOnceWithFluxsWordsWhenStalled(t *testing.T) {
 	start := time.Now()
 	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{Timeout: time.Minute})
 	require.ErrorIs(t, err, flux.ErrStalled)
-	assert.EqualError(t, err, "Kustomization "+namespace+"/app is stalled: BuildFailed: no such file: ./manifests")
+	require.EqualError(t, err, "Kustomization "+namespace+"/app is stalled: BuildFailed: no such file: ./manifests")
 	assert.Less(t, time.Since(start), 10*time.Second)
 
 	// What stalled before the change says nothing of the change.

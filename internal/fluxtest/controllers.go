@@ -41,7 +41,8 @@ func (s *Cluster) controller(t *testing.T, name string) (stop func()) {
 	if name == "source-controller" {
 		args = append(args, "--storage-path="+t.TempDir(), "--storage-addr="+storage, "--storage-adv-addr="+storage)
 	}
-	cmd := exec.Command(program, args...)
+	// Not the test's context: it is over before the test's clean-ups stop it in good order.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.Kubeconfig(), "RUNTIME_NAMESPACE=flux-system", "HOME="+t.TempDir())
 	log, err := os.Create(filepath.Join(t.TempDir(), name+".log"))
 	if err != nil {
