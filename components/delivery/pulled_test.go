@@ -47,9 +47,10 @@ func repository() client.Object {
 	}
 }
 
-func release(namespace, name string) client.Object {
+// release is of a chart in a namespace of its own name.
+func release(name string) client.Object {
 	return &helmv2.HelmRelease{
-		TypeMeta: kind(helmv2.GroupVersion.String(), helmv2.HelmReleaseKind), ObjectMeta: meta(namespace, name),
+		TypeMeta: kind(helmv2.GroupVersion.String(), helmv2.HelmReleaseKind), ObjectMeta: meta(name, name),
 	}
 }
 
@@ -185,7 +186,7 @@ func TestPulled_IsSuspendedExactlyWhenItIsListed(t *testing.T) {
 }
 
 func TestDeliver_TheProviderAwaitsAllButIngressesServicesAndWhatFluxIsAskedOf(t *testing.T) {
-	chart := direct(small("chart"), release("chart", "chart"),
+	chart := direct(small("chart"), release("chart"),
 		&sourcev1.HelmRepository{TypeMeta: kind(sourcev1.GroupVersion.String(), "HelmRepository"), ObjectMeta: meta("chart", "charts")},
 		&sourcev1.OCIRepository{TypeMeta: kind(sourcev1.GroupVersion.String(), "OCIRepository"), ObjectMeta: meta("chart", "charts")})
 	f := newFixture(t, source(), chart, small("one"))

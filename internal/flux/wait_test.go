@@ -187,7 +187,7 @@ func TestWaitReady_OfWhatIsNotThereSaysSoAtOnce(t *testing.T) {
 	c, namespace := live(t)
 	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "none"), flux.WaitOptions{Timeout: time.Minute})
 	require.ErrorIs(t, err, flux.ErrNotFound)
-	assert.EqualError(t, err, "Kustomization "+namespace+"/none is not in the cluster")
+	require.EqualError(t, err, "Kustomization "+namespace+"/none is not in the cluster")
 
 	unknown := flux.Kustomization(namespace, "none")
 	unknown.Group = "absent.toolkit.fluxcd.io"
@@ -224,7 +224,7 @@ func TestWaitReady_OfARevisionWaitsUntilThatOrANewerOneIsApplied(t *testing.T) {
 	setStatus(t, c, k, old, ready(k))
 	err = flux.WaitReady(t.Context(), c, ref, at)
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	assert.ErrorContains(t, err, "it has applied "+old+", not yet "+fresh)
+	require.ErrorContains(t, err, "it has applied "+old+", not yet "+fresh)
 
 	setStatus(t, c, k, fresh, ready(k))
 	require.NoError(t, flux.WaitReady(t.Context(), c, ref, at))
@@ -302,7 +302,7 @@ func TestWaitReady_AfterARequestCountsOnlyWhatIsSaidAfterIt(t *testing.T) {
 	require.ErrorIs(t, flux.WaitHandled(t.Context(), c, ref, requestedAt, brief), flux.ErrTimeout)
 	err = flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief, RequestedAt: requestedAt})
 	require.ErrorIs(t, err, flux.ErrTimeout, "that it was stalled before is no answer")
-	assert.ErrorContains(t, err, "does the controller of kustomize.toolkit.fluxcd.io run?")
+	require.ErrorContains(t, err, "does the controller of kustomize.toolkit.fluxcd.io run?")
 
 	require.NoError(t, c.Get(t.Context(), client.ObjectKeyFromObject(k), k))
 	assert.Equal(t, requestedAt, k.Annotations[meta.ReconcileRequestAnnotation])

@@ -156,6 +156,11 @@ func (a *API) status(ref flux.Ref, conditions []metav1.Condition) map[string]any
 }
 
 func answer(w http.ResponseWriter, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(value) // the client has gone: nobody is left to tell
+	_, _ = w.Write(text) // the client has gone: nobody is left to tell
 }
