@@ -142,7 +142,7 @@ func (r *Rehearsal) writeManifests(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	catalog, err := workloads.Catalog(cfg, images)
+	catalog, err := r.catalog(cfg, images)
 	if err != nil {
 		return err
 	}
