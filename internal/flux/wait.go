@@ -145,8 +145,8 @@ func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, e
 	if done, why := w.isHandled(o); !done {
 		return false, why, nil
 	}
-	if stalled := o.stalled(); stalled != nil {
-		return false, "", fmt.Errorf("%s %w: %s", w.ref, ErrStalled, sentence(stalled))
+	if stalled := o.stalled(); stalled != "" {
+		return false, "", fmt.Errorf("%s %w: %s", w.ref, ErrStalled, stalled)
 	}
 	if o.DeletionTimestamp != nil {
 		return false, "it is being deleted", nil
