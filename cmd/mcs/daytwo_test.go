@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/internal/flux"
@@ -215,6 +216,35 @@ func (d *dayTwo) assertTeardown(t *testing.T) {
 	assert.Contains(t, said, "no object has Flux's finalizer")
 	_, err = d.mcs(t, "suspend", "app")
 	require.ErrorContains(t, err, "no workload is delivered by Flux")
+}
+
+func TestDayTwo_AWedgedKustomizationTakesTheMendedRevision(t *testing.T) {
+	d := newDayTwo(t)
+	app := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "app"}}
+	require.NoError(t, d.client.Patch(t.Context(), app, client.RawPatch(types.MergePatchType, []byte(`{"spec": {"wait": true, "timeout": "10m"}}`))))
+	deploy := func(node string) {
+		d.repository.Push(t, "app/deployment.yaml", `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec:
+      nodeSelector: {kubernetes.io/os: `+node+`}
+      containers: [{name: app, image: "example.org/app:v1"}]
+`)
+	}
+	deploy("plan9")
+	_, err := d.mcs(t, "reconcile", "app", "--timeout", "10s")
+	require.ErrorIs(t, err, flux.ErrTimeout)
+	require.ErrorContains(t, err, "Deployment "+d.namespace+"/app: 0 of 1 pods are available; Unschedulable: ", "what Flux waits for, and why it isn't ready")
+
+	deploy("linux")
+	start := time.Now()
+	_, err = d.mcs(t, "reconcile", "app", "--timeout", "2m")
+	require.NoError(t, err)
+	t.Log(time.Since(start))
 }
 
 func TestDayTwo_AStuckReleaseIsTriedAgainOnceItsCauseIsGone(t *testing.T) {

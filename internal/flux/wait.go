@@ -9,7 +9,9 @@ import (
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -131,6 +133,9 @@ func (w *wait) isHandled(o *object) (done bool, why string) {
 		return true, ""
 	}
 	w.silent = true
+	if apimeta.IsStatusConditionTrue(o.Status.Conditions, meta.ReconcilingCondition) {
+		return false, "the request to reconcile waits until Flux is done with what it does now: " + o.says()
+	}
 	return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
 }
 

@@ -38,6 +38,9 @@ func (s *Cluster) controller(t *testing.T, name string) (stop func()) {
 		"--enable-leader-election=false", "--events-addr=", "--log-level=info",
 		"--health-addr=" + health, "--metrics-addr=" + freeAddress(t),
 	}
+	if name == "kustomize-controller" {
+		args = append(args, "--feature-gates=CancelHealthCheckOnNewRevision=true")
+	}
 	if name == "source-controller" {
 		args = append(args, "--storage-path="+t.TempDir(), "--storage-addr="+storage, "--storage-adv-addr="+storage)
 	}
