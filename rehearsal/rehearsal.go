@@ -525,7 +525,9 @@ func (r *Rehearsal) report(ctx context.Context) (*Report, error) {
 			return nil, err
 		}
 	}
-	report.Workloads, report.URLs = buildWorkloads(state, seen.diagnose()), state.urls
+	diagnosed := seen.diagnose()
+	state.addPulled(diagnosed)
+	report.Workloads, report.URLs = buildWorkloads(state, diagnosed), state.urls
 	var nodes corev1.NodeList
 	if err := c.List(ctx, &nodes); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
