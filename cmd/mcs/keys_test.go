@@ -153,6 +153,14 @@ func TestKeys_ABrokenOneIsNotReplacedBehindOnesBack(t *testing.T) {
 	assert.NotContains(t, err.Error(), "canary")
 }
 
+func TestKeys_ADirectStackIsToldThatItsPodsWillRoll(t *testing.T) {
+	s := tempStack(t)
+	assert.NotContains(t, succeeds(t, s, "keys"), "rolls each pod", "of flux delivery nothing ran without a key")
+	require.NoError(t, s.Remove(t.Context(), "sealing.keys"))
+	require.NoError(t, s.Set(t.Context(), "delivery", "direct", false))
+	assert.Contains(t, succeeds(t, s, "keys"), "rolls each pod")
+}
+
 func TestKeysList_ShowsPublicHalves(t *testing.T) {
 	s := tempStack(t)
 	assert.Equal(t, "sealing keys: none\ndeploy key: none\n", succeeds(t, s, "keys", "list"))
