@@ -53,18 +53,17 @@ type stage struct {
 
 func newStage(t *testing.T, stack string) *stage {
 	t.Helper()
-	return newStageOf(t, projectFolder, stack)
+	return newStageOf(t, rehearsal.Options{Project: projectFolder, Stack: stack})
 }
 
-// newStageOf is a rehearsal of another project, with the tools of this one.
-func newStageOf(t *testing.T, project, stack string) *stage {
+// newStageOf is a rehearsal of another project too, with the tools of this one.
+func newStageOf(t *testing.T, options rehearsal.Options) *stage {
 	t.Helper()
-	folder := filepath.Join(t.TempDir(), stack)
 	said := &bytes.Buffer{}
-	r, err := rehearsal.New(rehearsal.Options{
-		Project: project, Stack: stack, Folder: folder, Tools: filepath.Join(projectFolder, ".tools", "bin"),
-		Out: io.MultiWriter(t.Output(), said), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	options.Folder = filepath.Join(t.TempDir(), options.Stack)
+	options.Tools = filepath.Join(projectFolder, ".tools", "bin")
+	options.Out, options.Log = io.MultiWriter(t.Output(), said), slog.New(slog.NewTextHandler(t.Output(), nil))
+	r, err := rehearsal.New(options)
 	require.NoError(t, err)
 	if err := r.CheckTools(); err != nil {
 		t.Skip(err)
@@ -76,7 +75,7 @@ func newStageOf(t *testing.T, project, stack string) *stage {
 			t.Errorf("clearing up: %v", err)
 		}
 	})
-	return &stage{Rehearsal: r, t: t, stack: stack, said: said}
+	return &stage{Rehearsal: r, t: t, stack: options.Stack, said: said}
 }
 
 // step runs a part of a life whose later parts make no sense without it.

@@ -146,7 +146,7 @@ func (r *Rehearsal) writeManifests(ctx context.Context, cfg *config.Config) erro
 	if err != nil {
 		return err
 	}
-	catalog, err := workloads.Catalog(cfg, images)
+	catalog, err := r.catalog(cfg, images)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/flux"
+	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
 // ErrNothing is what a rehearsal that was never started answers.
@@ -52,6 +53,8 @@ type Options struct {
 	Log *slog.Logger
 	// Overrides replace values of the stack file, by path: hvac.interval.
 	Overrides map[string]any
+	// Catalog lists the project's workloads; workloads.Catalog by default.
+	Catalog func(*config.Config, workloads.Images) ([]workloads.Workload, error)
 }
 
 // Rehearsal is one stack rehearsed in one folder. Its methods may be called from several
@@ -63,6 +66,7 @@ type Rehearsal struct {
 	out                                io.Writer
 	log                                *slog.Logger
 	overrides                          map[string]any
+	catalog                            func(*config.Config, workloads.Images) ([]workloads.Workload, error)
 	engine                             *engine
 
 	mutex  sync.Mutex
@@ -89,6 +93,12 @@ func New(options Options) (*Rehearsal, error) {
 	r := &Rehearsal{
 		root: root, project: project.Name, stack: options.Stack, color: "never",
 		tools: options.Tools, out: options.Out, log: options.Log, overrides: options.Overrides,
+		catalog: options.Catalog,
+	}
+	if r.catalog == nil {
+		r.catalog = func(cfg *config.Config, images workloads.Images) ([]workloads.Workload, error) {
+			return workloads.Catalog(cfg, images)
+		}
 	}
 	if r.stack == "" || r.stack != filepath.Base(r.stack) {
 		return nil, fmt.Errorf("stack %q: name a stack, as development", r.stack)
