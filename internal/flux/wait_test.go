@@ -132,13 +132,20 @@ func TestWaitReady_EndsAtOnceWithFluxsWordsWhenStalled(t *testing.T) {
 	c, namespace := live(t)
 	k := newKustomization(t, c, namespace, "app")
 	setStatus(t, c, k, "",
-		says(k, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file"),
+		says(k, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file: ./manifests"),
 		says(k, meta.StalledCondition, metav1.ConditionTrue, "BuildFailed", "no such file: ./manifests"))
 	start := time.Now()
 	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{Timeout: time.Minute})
 	require.ErrorIs(t, err, flux.ErrStalled)
 	require.EqualError(t, err, "Kustomization "+namespace+"/app is stalled: BuildFailed: no such file: ./manifests")
 	assert.Less(t, time.Since(start), 10*time.Second)
+
+	// Of a release, the one condition says that it gave up, and the other why.
+	setStatus(t, c, k, "",
+		says(k, meta.ReadyCondition, metav1.ConditionFalse, "InstallFailed", "namespaces \"x\" not found"),
+		says(k, meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "Failed to install after 1 attempt(s)"))
+	err = flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{Timeout: time.Minute})
+	require.ErrorContains(t, err, `is stalled: RetriesExceeded: Failed to install after 1 attempt(s); InstallFailed: namespaces "x" not found`)
 
 	// What stalled before the change says nothing of the change.
 	k.Spec.Path = "./mended"
