@@ -47,10 +47,10 @@ func repository() client.Object {
 	}
 }
 
-// release is of a chart in a namespace of its own name.
-func release(name string) client.Object {
+// release is that of the workload chart.
+func release() client.Object {
 	return &helmv2.HelmRelease{
-		TypeMeta: kind(helmv2.GroupVersion.String(), helmv2.HelmReleaseKind), ObjectMeta: meta(name, name),
+		TypeMeta: kind(helmv2.GroupVersion.String(), helmv2.HelmReleaseKind), ObjectMeta: meta("chart", "chart"),
 	}
 }
 
@@ -186,7 +186,7 @@ func TestPulled_IsSuspendedExactlyWhenItIsListed(t *testing.T) {
 }
 
 func TestDeliver_TheProviderAwaitsAllButIngressesServicesAndWhatFluxIsAskedOf(t *testing.T) {
-	chart := direct(small("chart"), release("chart"),
+	chart := direct(small("chart"), release(),
 		&sourcev1.HelmRepository{TypeMeta: kind(sourcev1.GroupVersion.String(), "HelmRepository"), ObjectMeta: meta("chart", "charts")},
 		&sourcev1.OCIRepository{TypeMeta: kind(sourcev1.GroupVersion.String(), "OCIRepository"), ObjectMeta: meta("chart", "charts")})
 	f := newFixture(t, source(), chart, small("one"))

@@ -18,7 +18,7 @@ const (
 )
 
 func TestDeliver_AnUpdateAsksFluxOfAllThatItDelivers(t *testing.T) {
-	f := newFixture(t, source(), direct(small("chart", "git-source"), release("chart")), small("one", "chart"))
+	f := newFixture(t, source(), direct(small("chart", "git-source"), release()), small("one", "chart"))
 	require.NoError(t, f.deliver())
 	assert.Equal(t, []string{
 		"GitRepository flux-system/manager-cluster-state", "HelmRelease chart/chart", "Kustomization flux-system/one",
@@ -26,7 +26,7 @@ func TestDeliver_AnUpdateAsksFluxOfAllThatItDelivers(t *testing.T) {
 }
 
 func TestDeliver_APreviewAsksNobody(t *testing.T) {
-	f := newFixture(t, source(), direct(small("chart", "git-source"), release("chart")), small("one", "chart"))
+	f := newFixture(t, source(), direct(small("chart", "git-source"), release()), small("one", "chart"))
 	f.preview, f.args.Revision = true, newer
 	require.NoError(t, f.deliver())
 	assert.Empty(t, f.api.Asked())
@@ -50,7 +50,7 @@ func TestDeliver_HasFluxPullTheCommitThatItLacksAndNoOther(t *testing.T) {
 func TestDeliver_AWorkloadThatStallsFailsTheUpdateInFluxsWords(t *testing.T) {
 	for name, catalog := range map[string][]workloads.Workload{
 		"Kustomization flux-system/one":                   {source(), small("one", "git-source")},
-		"HelmRelease chart/chart":                         {source(), direct(small("chart"), release("chart"))},
+		"HelmRelease chart/chart":                         {source(), direct(small("chart"), release())},
 		"GitRepository flux-system/manager-cluster-state": {source()},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestDeliver_NothingAfterAWorkloadThatFailsIsRegistered(t *testing.T) {
 		"a release":       flux.HelmRelease("chart", "chart"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, source(), small("one", "git-source"), direct(small("chart", "one"), release("chart")),
+			f := newFixture(t, source(), small("one", "git-source"), direct(small("chart", "one"), release()),
 				small("two", "chart"), direct(small("three", "two")), small("beside"))
 			f.api.Say(ref, failing("HealthCheckFailed", "timeout waiting for: Deployment one/app", true)...)
 			require.ErrorContains(t, f.deliver(), ref.String()+" is stalled: HealthCheckFailed: timeout waiting for: Deployment one/app")
