@@ -13,10 +13,10 @@ GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: help up status down preview suspend resume reconcile clear-finalizers test test-unit lint vuln fmt tidy generate golden tools mcs clean
+.PHONY: help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check test test-unit lint vuln fmt tidy generate golden tools mcs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: tools-rehearsal mcs ## rehearse a stack: a control plane, then the real pulumi up (STACK=development)
 	@.tools/bin/mcs rehearse up --stack $(STACK)
@@ -42,8 +42,29 @@ reconcile: mcs ## have Flux pull and apply now, one workload or all, and wait (W
 clear-finalizers: mcs ## teardown without Flux's controllers: let go of Flux's own objects (asks first; STACK=development REAL=1)
 	@.tools/bin/mcs clear-finalizers --stack $(STACK) $(ON)
 
+render: mcs ## write the manifests that Flux pulls, of every stack or of one (STACK=)
+	@.tools/bin/mcs render $(if $(filter command line,$(origin STACK)),--stack $(STACK))
+
+switch: mcs ## hand a running stack over to another delivery, without touching a pod (DELIVERY=flux STACK=development REAL=1)
+	@.tools/bin/mcs switch '$(DELIVERY)' --stack $(STACK) $(ON)
+
 down: mcs ## stop the rehearsal and remove what it left (STACK=development)
 	@.tools/bin/mcs rehearse down --stack $(STACK)
+
+keys: tools-pulumi mcs ## make the sealing key and the deploy key that a stack lacks (STACK=development)
+	@.tools/bin/mcs keys --stack $(STACK)
+
+rotate-sealing-key: tools-pulumi mcs ## add a sealing key, which seals from then on (asks first; STACK=development)
+	@.tools/bin/mcs keys rotate sealing --stack $(STACK)
+
+rotate-deploy-key: tools-pulumi mcs ## replace the deploy key (asks first; STACK=development)
+	@.tools/bin/mcs keys rotate deploy --stack $(STACK)
+
+seal: tools-pulumi mcs ## seal a stack's secrets into files for Git, those that changed (STACK=development)
+	@.tools/bin/mcs seal --stack $(STACK)
+
+seal-check: tools-pulumi mcs ## fail when a sealed file is missing or not what the stack's config says (STACK=development)
+	@.tools/bin/mcs seal --stack $(STACK) --check
 
 test: tools-rehearsal tools-test ## run every test: units, golden files, both programs, the end-to-end rehearsal
 	@$(GOTEST) -count=1 -timeout 40m ./...
@@ -89,9 +110,11 @@ golden: ## rewrite the golden files, for review with git diff
 tools: ## build every pinned tool that is missing or stale
 	@go run ./tools/build
 
-.PHONY: tools-rehearsal tools-test tools-lint
+.PHONY: tools-rehearsal tools-pulumi tools-test tools-lint
 tools-rehearsal:
 	@go run ./tools/build $(REHEARSAL_TOOLS)
+tools-pulumi:
+	@go run ./tools/build pulumi
 tools-test:
 	@go run ./tools/build gotestsum
 tools-lint:

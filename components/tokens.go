@@ -10,4 +10,6 @@ const (
 	TokenClusterK3d      = "manager-cluster-state:cluster:K3d"
 	TokenSealingKeys     = "manager-cluster-state:sealing:Keys"
 	TokenDeliveryDirect  = "manager-cluster-state:delivery:Direct"
+	TokenDeliveryPulled  = "manager-cluster-state:delivery:Pulled"
+	TokenGitHubDeployKey = "manager-cluster-state:github:DeployKey"
 )

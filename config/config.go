@@ -158,6 +158,7 @@ type Flux struct {
 	ImageAutomation bool        `json:"imageAutomation" default:"true" doc:"run the two image controllers, which commit new image tags to Git"`
 	Interval        Duration    `json:"interval" default:"30m" doc:"flux delivery: how often Git is polled"`
 	ImageInterval   Duration    `json:"imageInterval" default:"10m" doc:"flux delivery: how often image registries are scanned"`
+	ImageRegistry   string      `json:"imageRegistry" doc:"registry that is scanned in place of ghcr.io, as 127.0.0.1:5000; for a rehearsal or a mirror"`
 	SlackChannel    string      `json:"slackChannel" default:"cluster-status" doc:"Slack channel of Flux's messages; it needs secrets.notifications.slackWebhook"`
 	CommitStatus    bool        `json:"commitStatus" default:"false" doc:"flux delivery: tell GitHub how each commit did; it needs secrets.notifications.githubToken"`
 }

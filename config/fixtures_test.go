@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -27,6 +28,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/workspace"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
 )
 
 const project = "manager-cluster-state"
@@ -135,12 +137,33 @@ var keyPairs = sync.OnceValue(func() map[string]keyPair {
 		"future":       {certify(c, "2026-08-01", "2036-08-01"), pkcs1(c)},
 		"small":        smallPair(),
 		"elliptic":     {certify(curve, "2026-01-01", "2036-01-01"), pkcs8(curve)},
+		"ssh":          sshPair(edKey(), ""),
+		"sshLocked":    sshPair(edKey(), "passphrase"),
+		"sshRSA":       sshPair(a, ""),
 	}
 })
 
 func smallPair() keyPair {
 	key := rsaKey(1024)
 	return keyPair{certify(key, "2026-01-01", "2036-01-01"), pkcs1(key)}
+}
+
+// sshPair has a line of authorized_keys for its certificate.
+func sshPair(key crypto.Signer, passphrase string) keyPair {
+	public, err := ssh.NewPublicKey(key.Public())
+	must(err)
+	private, err := ssh.MarshalPrivateKey(key, canary)
+	if passphrase != "" {
+		private, err = ssh.MarshalPrivateKeyWithPassphrase(key, canary, []byte(passphrase))
+	}
+	must(err)
+	return keyPair{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public))), string(pem.EncodeToMemory(private))}
+}
+
+func edKey() ed25519.PrivateKey {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	must(err)
+	return key
 }
 
 func rsaKey(bits int) *rsa.PrivateKey {

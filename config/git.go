@@ -1,9 +1,13 @@
 package config
 
 import (
+	"cmp"
+	"net"
 	"net/url"
 	"path"
 	"strings"
+
+	"golang.org/x/crypto/ssh/knownhosts"
 )
 
 // githubHostKeys are GitHub's own, as it publishes them, in lines of known_hosts.
@@ -34,6 +38,15 @@ func (g Git) Repository() (owner, name string) {
 	return path.Base(strings.Trim(owner, "/")), name
 }
 
+// knownAs is the Git host as known_hosts has it: [host]:port, unless the port is SSH's own.
+func (g Git) knownAs() string {
+	target, err := url.Parse(g.URL)
+	if err != nil || target.Hostname() == "" {
+		return ""
+	}
+	return knownhosts.Normalize(net.JoinHostPort(target.Hostname(), cmp.Or(target.Port(), "22")))
+}
+
 // HostKeys are the SSH host keys of the Git host, as lines of known_hosts.
 func (g Git) HostKeys() string {
 	if g.KnownHosts == "" && g.Host() == githubHost {
@@ -57,3 +70,13 @@ func (g Git) API() string {
 
 // Pushes says whether something in the cluster pushes to Git, so that the deploy key may write.
 func (c *Config) Pushes() bool { return c.Delivery == FluxCD && c.Flux.ImageAutomation }
+
+// PlainRegistry says whether the registry that is scanned speaks HTTP without TLS: one on this
+// machine itself does.
+func (f Flux) PlainRegistry() bool {
+	host, _, err := net.SplitHostPort(f.ImageRegistry)
+	if err != nil {
+		host = f.ImageRegistry
+	}
+	return loopback(host)
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/nullify005/manager-cluster-state/config"
 )
@@ -113,6 +114,52 @@ func TestLoad_ReadsEveryKey(t *testing.T) {
 	}, cfg)
 }
 
+func TestLoad_ReadsFluxDelivery(t *testing.T) {
+	t.Parallel()
+	cfg := load(t, "flux")
+	require.Equal(t, config.FluxCD, cfg.Delivery)
+	require.True(t, cfg.Handover)
+	require.Equal(t, []string{"chat-hvac"}, cfg.Suspend)
+	require.Equal(t, "feature/tags", cfg.Git.Branch)
+	require.Equal(t, "https://api.github.com/", cfg.Git.API())
+	owner, name := cfg.Git.Repository()
+	require.Equal(t, []string{"nullify005", "manager-cluster-state"}, []string{owner, name})
+	require.Contains(t, cfg.Git.HostKeys(), keyPairs()["ssh"].certificate, "the file's own keys stand before what is built in")
+	require.Equal(t, config.Flux{
+		Profile: config.Standard, Helm: true, Notifications: true, ImageAutomation: true,
+		Interval: config.Duration{Duration: time.Hour}, ImageInterval: config.Duration{Duration: 5 * time.Minute},
+		ImageRegistry: "mirror.example.net", SlackChannel: "cluster_2", CommitStatus: true,
+	}, cfg.Flux)
+	require.Equal(t, keyPairs()["ssh"].privateKey, cfg.Secrets.DeployKey)
+	require.Equal(t, config.Notifications{
+		SlackWebhook: "https://hooks.slack.com/services/canary", GitHubToken: "canary-token",
+	}, cfg.Secrets.Notifications)
+	require.True(t, cfg.Pushes())
+
+	least := load(t, "flux-least")
+	require.Equal(t, "main", least.Git.Branch)
+	require.Equal(t, "https://api.github.com/", least.Git.API())
+	for line := range strings.Lines(least.Git.HostKeys()) {
+		_, hosts, _, _, _, err := ssh.ParseKnownHosts([]byte(line))
+		require.NoError(t, err)
+		require.Equal(t, []string{"github.com"}, hosts)
+	}
+	require.Equal(t, 3, strings.Count(least.Git.HostKeys(), "\n"))
+	require.False(t, load(t, "direct-with-all-of-flux").Pushes(), "nothing pulls, so nothing pushes")
+	require.Empty(t, load(t, "flux-hosts-hashed").Git.API(), "of a host that is no GitHub's, nothing is guessed")
+}
+
+// What never leaves the machine needs no certificate.
+func TestFlux_ARegistryIsPlainOnThisMachineAlone(t *testing.T) {
+	t.Parallel()
+	for registry, want := range map[string]bool{
+		"127.0.0.1:5000": true, "localhost:5000": true, "[::1]:5000": true, "127.0.0.1": true,
+		"mirror.example.net": false, "mirror.example.net:5000": false, "192.168.0.1:5000": false, "": false,
+	} {
+		require.Equal(t, want, config.Flux{ImageRegistry: registry}.PlainRegistry(), registry)
+	}
+}
+
 func TestLoad_KeepsEveryDigitOfANumber(t *testing.T) {
 	t.Parallel()
 	cfg := load(t, "numbers-where-text-is-meant")
@@ -142,6 +189,8 @@ func TestLoad_SkipSecretsDemandsNone(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"secrets-missing", "secrets-one-token", "secrets-in-the-clear", "sealing-expired", "sealing-private-key-missing",
+		"secrets-deploy-key-missing", "secrets-deploy-key-no-pem", "secrets-deploy-key-in-the-clear", "sealing-missing-with-flux",
+		"flux-commit-status-without-token", "secrets-webhook-without-tls",
 	} {
 		values, secretKeys := asEngine(t, invalidNamed(t, name).data)
 		_, err := config.Load(project, values, secretKeys, testNow(), config.SkipSecrets())

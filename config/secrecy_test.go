@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -36,11 +37,14 @@ func TestErrors_NeverHoldASecret(t *testing.T) {
 
 func TestConfig_PrintsNoSecret(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"pi-with-secrets", "sealing-rotated", "cloud", "grafana-admin"} {
+	for _, name := range []string{"pi-with-secrets", "sealing-rotated", "cloud", "grafana-admin", "flux"} {
 		cfg := load(t, name)
-		text := fmt.Sprintf("%v %+v %#v %s %v", cfg, *cfg, cfg.Secrets, cfg.Sealing.Keys, &cfg.Secrets.Slack)
+		text := fmt.Sprintf("%v %+v %#v %s %v %q %x", cfg, *cfg, cfg.Secrets, cfg.Sealing.Keys, &cfg.Secrets.Slack, cfg.Secrets, cfg.Secrets) +
+			fmt.Sprintf("%v %+v %s %#v", &cfg.Secrets, cfg.Secrets, cfg.Secrets.Notifications, *cfg)
 		require.NotContains(t, text, canary)
+		require.NotContains(t, text, hex.EncodeToString([]byte(canary)))
 		require.NotContains(t, text, "PRIVATE KEY")
+		require.NotContains(t, text, hex.EncodeToString([]byte("PRIVATE KEY")))
 	}
 }
 

@@ -150,6 +150,12 @@ func (CloudAuth) String() string { return redacted }
 // GoString keeps the token out of logs.
 func (CloudAuth) GoString() string { return redacted }
 
+// String keeps the deploy key out of logs, and with it everything else.
+func (Secrets) String() string { return redacted }
+
+// GoString keeps the deploy key out of logs, and with it everything else.
+func (Secrets) GoString() string { return redacted }
+
 // String keeps the credentials out of logs.
 func (Notifications) String() string { return redacted }
 

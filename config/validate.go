@@ -139,7 +139,7 @@ func (v *validator) hvac() {
 		v.add("hvac.device", device, "a device's number is 1 to 20 digits", "for example 127934703953")
 	}
 	v.location()
-	v.channel()
+	v.channel("hvac.slackChannel", v.HVAC.SlackChannel)
 }
 
 func (v *validator) location() {
@@ -159,10 +159,8 @@ func (v *validator) location() {
 	}
 }
 
-func (v *validator) channel() {
-	const path = "hvac.slackChannel"
+func (v *validator) channel(path, channel string) {
 	const reason = "a Slack channel has 1 to 80 lower-case letters, digits, hyphens and underscores"
-	channel := v.HVAC.SlackChannel
 	bare := strings.ToLower(strings.TrimLeft(channel, "#"))
 	switch {
 	case channelPattern.MatchString(channel):
@@ -171,7 +169,7 @@ func (v *validator) channel() {
 	case channelPattern.MatchString(bare):
 		v.add(path, channel, reason, setCommand(path, false, bare))
 	default:
-		v.add(path, channel, reason, "for example hvac")
+		v.add(path, channel, reason, "for example "+defaultOf(path))
 	}
 }
 

@@ -5,12 +5,19 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 )
 
-var branchPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$`)
+var (
+	branchPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$`)
+	// sshUserPattern fits an address of SSH that names a user and no password.
+	sshUserPattern = regexp.MustCompile(`^(ssh://)?[a-z_][a-z0-9_-]*@[^@]*$`)
+	hostPattern    = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*|[0-9a-f:]*:[0-9a-f:]*)$`)
+)
 
 const exampleGit = "ssh://git@github.com/OWNER/REPOSITORY.git"
 
@@ -22,14 +29,9 @@ func (v *validator) git() {
 	v.knownHosts()
 	v.githubURL()
 	v.suspended()
-	if channel := v.Flux.SlackChannel; !channelPattern.MatchString(channel) {
-		v.add("flux.slackChannel", channel, "a Slack channel has 1 to 80 lower-case letters, digits, hyphens and underscores",
-			"for example cluster-status")
-	}
-	if v.Flux.CommitStatus && v.Git.API() == "" && v.Git.URL != "" {
-		v.say("flux.commitStatus", "true", "only GitHub has commit statuses, and git.url is elsewhere",
-			setCommand("git.githubURL", false, ""))
-	}
+	v.channel("flux.slackChannel", v.Flux.SlackChannel)
+	v.commitStatus()
+	v.imageRegistry()
 	if v.Delivery != FluxCD {
 		if len(v.Suspend) > 0 {
 			v.say("suspend", "a list of workloads", "only Flux can leave a workload alone, and delivery is direct", removeCommand("suspend"))
@@ -51,6 +53,51 @@ func (v *validator) git() {
 	}
 }
 
+func (v *validator) commitStatus() {
+	const path = "flux.commitStatus"
+	if !v.Flux.CommitStatus {
+		return
+	}
+	if !v.Flux.Notifications {
+		v.say(path, "true", "notification-controller tells GitHub, and flux.notifications is false", setCommand("flux.notifications", false, "true"))
+	}
+	if v.report.sound("git.url") && v.Git.URL != "" && v.Git.API() == "" {
+		v.say(path, "true", "only GitHub has commit statuses, and git.url is elsewhere",
+			"set git.githubURL if that is a GitHub too; if not, "+setCommand(path, false, "false"))
+	}
+}
+
+// imageRegistry: an image's name without a dot or a port before its first slash is one of Docker
+// Hub's.
+func (v *validator) imageRegistry() {
+	const path = "flux.imageRegistry"
+	const example = "for example 127.0.0.1:5000"
+	text := v.Flux.ImageRegistry
+	target, err := url.Parse("//" + text)
+	switch {
+	case text == "":
+	case strings.Contains(text, "@"):
+		v.say(path, secretValue, "it holds a login, and images are scanned without one", example)
+	case strings.Contains(text, "://"):
+		_, bare, _ := strings.Cut(text, "://")
+		bare, _, _ = strings.Cut(bare, "/")
+		v.add(path, text, "a registry has no scheme: it is a host, and a port if it isn't that of https", setCommand(path, false, bare))
+	case err != nil || target.Host != text || !hostPattern.MatchString(target.Hostname()) || !portIsOne(target.Host, target.Port()):
+		v.add(path, text, "it must be a host, and a port if it isn't that of https", example)
+	case !strings.ContainsAny(text, ".:"):
+		v.add(path, text, "without a dot or a port it would be a folder of Docker Hub", setCommand(path, false, text+":5000"))
+	}
+}
+
+// portIsOne says whether a host has a port that there is, or none.
+func portIsOne(host, port string) bool {
+	if port == "" {
+		return !strings.HasSuffix(host, ":")
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && number > 0
+}
+
 func (v *validator) gitURL() {
 	const path = "git.url"
 	text := v.Git.URL
@@ -63,10 +110,12 @@ func (v *validator) gitURL() {
 	case text == "":
 	case scp != nil:
 		v.add(path, text, "Flux takes addresses of the form ssh://", setCommand(path, false, "ssh://"+scp[1]+"/"+scp[2]))
+	case !showable(text):
+		v.say(path, secretValue, "it holds a password or a token, and Flux logs in with the deploy key alone", "for example "+exampleGit)
 	case err != nil || target.Host == "":
 		v.add(path, text, "it is no URL", "for example "+exampleGit)
-	case target.User != nil && hasPassword(target):
-		v.say(path, secretValue, "it holds a password", "for example "+exampleGit)
+	case target.Scheme == "https" && owner != "." && name != "":
+		v.add(path, text, "Flux pulls over SSH, with the deploy key", setCommand(path, false, "ssh://git@"+target.Host+"/"+owner+"/"+name+".git"))
 	case target.Scheme != "ssh":
 		v.add(path, text, "Flux pulls over SSH, with the deploy key", "for example "+exampleGit)
 	case target.User == nil || target.User.Username() == "":
@@ -76,9 +125,9 @@ func (v *validator) gitURL() {
 	}
 }
 
-func hasPassword(target *url.URL) bool {
-	_, given := target.User.Password()
-	return given
+// showable says whether nothing of an address can be a secret: whom to log in as at SSH is none.
+func showable(address string) bool {
+	return !strings.Contains(address, "@") || sshUserPattern.MatchString(address)
 }
 
 func (v *validator) branch() {
@@ -103,12 +152,27 @@ func (v *validator) knownHosts() {
 		}
 		return
 	}
+	var known []string
 	for number, line := range strings.Split(strings.TrimSpace(v.Git.KnownHosts), "\n") {
-		if _, _, _, _, _, err := ssh.ParseKnownHosts([]byte(line)); err != nil {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		_, hosts, _, _, _, err := ssh.ParseKnownHosts([]byte(line))
+		if err != nil {
 			v.say(path, "unreadable", fmt.Sprintf("line %d is no line of known_hosts", number+1), mend)
 			return
 		}
+		known = append(known, hosts...)
 	}
+	if host := v.Git.knownAs(); host != "" && v.report.sound("git.url") && !slices.ContainsFunc(known, mayBe(host)) {
+		v.say(path, "of other hosts", "none of its lines is for "+host, mend)
+	}
+}
+
+// mayBe says whether a pattern of known_hosts fits a host; one that is hashed, or has wildcards,
+// is taken to fit.
+func mayBe(host string) func(pattern string) bool {
+	return func(pattern string) bool { return pattern == host || strings.ContainsAny(pattern, "|*?") }
 }
 
 func (v *validator) githubURL() {
@@ -118,13 +182,18 @@ func (v *validator) githubURL() {
 	target, err := url.Parse(text)
 	switch {
 	case text == "":
+	case strings.Contains(text, "@"):
+		v.say(path, secretValue, "it holds a login", "a token comes from the environment: GITHUB_TOKEN")
 	case err != nil || target.Host == "":
 		v.add(path, text, "it is no URL", example)
-	case target.User != nil:
-		v.say(path, secretValue, "it holds a user name or a password", "a token comes from the environment: GITHUB_TOKEN")
-	case target.Scheme != "https" && !loopback(target.Hostname()):
+	case !keepsSecrets(target):
 		v.add(path, text, "a token goes there, so it must begin with https://", example)
 	}
+}
+
+// keepsSecrets says whether nobody can listen in: over TLS, or within this machine.
+func keepsSecrets(target *url.URL) bool {
+	return target.Scheme == "https" || target.Scheme == "http" && loopback(target.Hostname())
 }
 
 func loopback(host string) bool {
@@ -155,7 +224,7 @@ func (v *validator) deployKey() {
 	if text == "" || text == Encrypted {
 		return
 	}
-	mend := "run: make keys STACK=…"
+	mend := "make a new one: " + removeCommand(path) + ", then make keys STACK=…"
 	key, err := ssh.ParsePrivateKey([]byte(text))
 	switch {
 	case err != nil:
@@ -170,7 +239,7 @@ func (v *validator) notifications() {
 	const path = "secrets.notifications.slackWebhook"
 	text := v.Secrets.Notifications.SlackWebhook
 	target, err := url.Parse(text)
-	if text != "" && text != Encrypted && (err != nil || target.Host == "" || target.Scheme != "https" && !loopback(target.Hostname())) {
+	if text != "" && text != Encrypted && (err != nil || target.Host == "" || !keepsSecrets(target)) {
 		v.say(path, secretValue, "a webhook begins with https://", setCommand(path, true, ""))
 	}
 }

@@ -52,6 +52,8 @@ type controller struct {
 	Health  string    `json:"health"` // the URL that says whether it is
 	Digest  string    `json:"digest"` // of everything it was started with
 	Expires time.Time `json:"expires"`
+	// Ports are kept when it is started again: others hold addresses with them.
+	Ports []int `json:"ports"`
 }
 
 func (f folder) controllerRecord(name string) string { return f.join("controllers", name+".json") }
@@ -258,11 +260,15 @@ func (r *Rehearsal) startController(ctx context.Context, c client.Client, plan *
 	if err := r.writeAccountKubeconfig(kubeconfig, plan.name, token.Status.Token); err != nil {
 		return err
 	}
-	ports, err := freePorts(ctx, 3)
+	ports, err := r.controllerPorts(ctx, plan.name)
 	if err != nil {
 		return err
 	}
-	args, health := controllerArgs(plan, ports, r.folder.join("controllers", plan.name))
+	events, err := r.eventsPort(ctx)
+	if err != nil {
+		return err
+	}
+	args, health := controllerArgs(plan, ports, events, r.folder.join("controllers", plan.name))
 	env := append(r.environment("KUBE", "RUNTIME_NAMESPACE=", "POD_NAMESPACE="),
 		"KUBECONFIG="+kubeconfig,
 		"RUNTIME_NAMESPACE="+plan.namespace,
@@ -276,7 +282,9 @@ func (r *Rehearsal) startController(ctx context.Context, c client.Client, plan *
 	if err != nil {
 		return err
 	}
-	record := controller{Name: plan.name, Process: process, Health: health, Digest: plan.digest, Expires: token.Status.ExpirationTimestamp.Time}
+	record := controller{
+		Name: plan.name, Process: process, Health: health, Digest: plan.digest, Expires: token.Status.ExpirationTimestamp.Time, Ports: ports,
+	}
 	data, err := json.MarshalIndent(record, "", "  ")
 	if err == nil {
 		err = writePrivate(r.folder.controllerRecord(plan.name), data)
@@ -290,25 +298,61 @@ func (r *Rehearsal) startController(ctx context.Context, c client.Client, plan *
 
 // controllerArgs are the Deployment's own arguments, with what is of the machine replaced:
 // the last of two equal flags wins. Kubernetes's $(VARIABLES) occur in replaced ones alone.
-func controllerArgs(plan *controllerPlan, ports []int, storage string) (args []string, health string) {
-	local := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
+func controllerArgs(plan *controllerPlan, ports []int, events int, storage string) (args []string, health string) {
+	local := func(i int) string { return localAddress(ports[i]) }
 	args = slices.Clone(plan.args)
 	if plan.name == sealedSecrets {
 		return append(args, "--listen-addr="+local(0), "--listen-metrics-addr="+local(1)), "http://" + local(0) + "/healthz"
 	}
 	args = slices.DeleteFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--enable-leader-election") })
 	args = append(args, "--enable-leader-election=false", "--health-addr="+local(0), "--metrics-addr="+local(1))
+	// Where the stack tells somebody, notification-controller is not behind a Service here.
+	if slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--events-addr=http") }) {
+		args = append(args, "--events-addr=http://"+localAddress(events)+"/")
+	}
 	switch plan.name {
 	case "notification-controller":
-		args = append(args, "--events-addr="+local(2), "--receiverAddr=127.0.0.1:0")
+		args = append(args, "--events-addr="+localAddress(events), "--receiverAddr=127.0.0.1:0")
 	case "source-controller":
-		args = append(args, "--events-addr=", "--storage-path="+storage, "--storage-addr="+local(2), "--storage-adv-addr="+local(2))
+		args = append(args, "--storage-path="+storage, "--storage-addr="+local(2), "--storage-adv-addr="+local(2))
 	case "image-reflector-controller":
-		args = append(args, "--events-addr=", "--storage-path="+storage)
-	default:
-		args = append(args, "--events-addr=")
+		args = append(args, "--storage-path="+storage)
 	}
 	return args, "http://" + local(0) + "/readyz"
+}
+
+func localAddress(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
+
+// controllerPorts are those that it had before, while they are free: statuses in the cluster
+// name them.
+func (r *Rehearsal) controllerPorts(ctx context.Context, name string) ([]int, error) {
+	const count = 3
+	records, err := r.controllerRecords()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(records, func(c controller) bool { return c.Name == name })
+	if i >= 0 && len(records[i].Ports) == count && !slices.ContainsFunc(records[i].Ports, func(port int) bool { return !free(ctx, port) }) {
+		return records[i].Ports, nil
+	}
+	return freePorts(ctx, count)
+}
+
+// eventsPort is where notification-controller takes events from the others, whichever of them
+// starts first.
+func (r *Rehearsal) eventsPort(ctx context.Context) (int, error) {
+	file := r.folder.join("controllers", "events-port")
+	if text, err := os.ReadFile(file); err == nil {
+		return strconv.Atoi(string(text))
+	}
+	ports, err := freePorts(ctx, 1)
+	if err != nil {
+		return 0, err
+	}
+	if err := writePrivate(file, []byte(strconv.Itoa(ports[0]))); err != nil {
+		return 0, fmt.Errorf("recording the port of events: %w", err)
+	}
+	return ports[0], nil
 }
 
 func (r *Rehearsal) writeAccountKubeconfig(path, name, token string) error {

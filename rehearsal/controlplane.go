@@ -395,14 +395,14 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 		if slices.Contains(ports, port) {
 			continue
 		}
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
-		if err != nil {
-			continue
+		if free(ctx, port) {
+			ports = append(ports, port)
 		}
-		if err := listener.Close(); err != nil {
-			continue
-		}
-		ports = append(ports, port)
 	}
 	return nil, fmt.Errorf("finding %d free ports between %d and %d: none after %d tries", count, lowest, highest, tries)
+}
+
+func free(ctx context.Context, port int) bool {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
+	return err == nil && listener.Close() == nil
 }

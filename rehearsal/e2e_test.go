@@ -46,18 +46,24 @@ func TestRehearsal(t *testing.T) {
 type stage struct {
 	*rehearsal.Rehearsal
 
-	t    *testing.T
-	said *bytes.Buffer // what people are shown
+	t     *testing.T
+	stack string
+	said  *bytes.Buffer // what people are shown
 }
 
 func newStage(t *testing.T, stack string) *stage {
 	t.Helper()
-	folder := filepath.Join(t.TempDir(), stack)
+	return newStageOf(t, rehearsal.Options{Project: projectFolder, Stack: stack})
+}
+
+// newStageOf is a rehearsal of another project too, with the tools of this one.
+func newStageOf(t *testing.T, options rehearsal.Options) *stage {
+	t.Helper()
 	said := &bytes.Buffer{}
-	r, err := rehearsal.New(rehearsal.Options{
-		Project: projectFolder, Stack: stack, Folder: folder,
-		Out: io.MultiWriter(t.Output(), said), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	options.Folder = filepath.Join(t.TempDir(), options.Stack)
+	options.Tools = filepath.Join(projectFolder, ".tools", "bin")
+	options.Out, options.Log = io.MultiWriter(t.Output(), said), slog.New(slog.NewTextHandler(t.Output(), nil))
+	r, err := rehearsal.New(options)
 	require.NoError(t, err)
 	if err := r.CheckTools(); err != nil {
 		t.Skip(err)
@@ -69,7 +75,7 @@ func newStage(t *testing.T, stack string) *stage {
 			t.Errorf("clearing up: %v", err)
 		}
 	})
-	return &stage{Rehearsal: r, t: t, said: said}
+	return &stage{Rehearsal: r, t: t, stack: options.Stack, said: said}
 }
 
 // step runs a part of a life whose later parts make no sense without it.
@@ -196,8 +202,20 @@ func (s *stage) assertUnschedulable(t *testing.T) {
 }
 
 // assertNothingInTheClear looks for the placeholders of secrets, and for the private sealing
-// key, as they are and in base64. They are in the cluster's own store, where they belong.
+// key. They are in the cluster's own store, where they belong.
 func (s *stage) assertNothingInTheClear(t *testing.T) {
+	s.assertNowhere(t, "rehearsal-placeholder", "PRIVATE KEY")
+
+	c, err := s.Client()
+	require.NoError(t, err)
+	var secret corev1.Secret
+	require.NoError(t, c.Get(t.Context(), types.NamespacedName{Namespace: "chat-hvac-v1", Name: "chat-hvac"}, &secret))
+	assert.Contains(t, string(secret.Data["config.yaml"]), "rehearsal-placeholder", "what was searched for is what the stack has")
+}
+
+// assertNowhere looks for secrets in state, logs and config, as they are and in base64.
+func (s *stage) assertNowhere(t *testing.T, secrets ...string) {
+	t.Helper()
 	base64Text := regexp.MustCompile(`[A-Za-z0-9+/]{16,}={0,2}`)
 	searched := 0
 	search := func(path string, entry fs.DirEntry, err error) error {
@@ -212,21 +230,15 @@ func (s *stage) assertNothingInTheClear(t *testing.T) {
 				content = append(content, plain...)
 			}
 		}
-		for _, secret := range []string{"rehearsal-placeholder", "PRIVATE KEY"} {
+		for _, secret := range secrets {
 			assert.False(t, bytes.Contains(content, []byte(secret)), "%s has %q", path, secret)
 		}
 		return nil
 	}
-	for _, name := range []string{"state", "logs", "Pulumi.development.yaml"} {
+	for _, name := range []string{"state", "logs", "Pulumi." + s.stack + ".yaml"} {
 		require.NoError(t, filepath.WalkDir(filepath.Join(s.Folder(), name), search))
 	}
 	assert.Greater(t, searched, 5)
-
-	c, err := s.Client()
-	require.NoError(t, err)
-	var secret corev1.Secret
-	require.NoError(t, c.Get(t.Context(), types.NamespacedName{Namespace: "chat-hvac-v1", Name: "chat-hvac"}, &secret))
-	assert.Contains(t, string(secret.Data["config.yaml"]), "rehearsal-placeholder", "what was searched for is what the stack has")
 }
 
 // assertNoSidecars: the file backend writes attributes beside each file of the state, not in one

@@ -37,7 +37,12 @@ type engine struct {
 
 func (e *engine) environment() []string {
 	r := e.rehearsal
-	return append(r.environment("PULUMI_", "KUBECONFIG="),
+	token := noForge().Token
+	if record, err := r.forge(); err == nil {
+		token = record.Token
+	}
+	return append(append(r.environment("PULUMI_", "KUBECONFIG=", "GITHUB_", "GIT_"), r.gitEnvironment()...),
+		"GITHUB_TOKEN="+token,
 		"PULUMI_HOME="+r.folder.pulumiHome(),
 		// Without the sidecar files of attributes, which nobody reads, and which are not written
 		// in one go: a Pulumi that was killed meanwhile could never read its state again.
@@ -175,7 +180,11 @@ func (e *engine) initStack(ctx context.Context) error {
 
 func (e *engine) setPlaceholders(ctx context.Context) error {
 	r := e.rehearsal
-	values := placeholders()
+	record, err := r.forge()
+	if err != nil {
+		return err
+	}
+	values := placeholders(record)
 	args := []string{"config", "set-all", "--stack", r.stack, "--cwd", string(r.folder), "--path"}
 	for _, path := range slices.Sorted(maps.Keys(values)) {
 		if _, overridden := r.overrides[path]; !overridden {
@@ -193,7 +202,7 @@ func (e *engine) setPlaceholders(ctx context.Context) error {
 	if err := e.quietly(ctx, args...); err != nil {
 		return fmt.Errorf("setting the placeholders of secrets: %w", err)
 	}
-	if err := writePrivate(r.folder.join("placeholders"), []byte(placeholdersDigest())); err != nil {
+	if err := writePrivate(r.folder.join("placeholders"), []byte(placeholdersDigest(record))); err != nil {
 		return fmt.Errorf("recording the placeholders of secrets: %w", err)
 	}
 	return nil

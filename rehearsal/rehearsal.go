@@ -29,6 +29,7 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/flux"
+	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
 // ErrNothing is what a rehearsal that was never started answers.
@@ -52,16 +53,20 @@ type Options struct {
 	Log *slog.Logger
 	// Overrides replace values of the stack file, by path: hvac.interval.
 	Overrides map[string]any
+	// Catalog lists the project's workloads; workloads.Catalog by default.
+	Catalog func(*config.Config, workloads.Images) ([]workloads.Workload, error)
 }
 
 // Rehearsal is one stack rehearsed in one folder. Its methods may be called from several
 // processes: those that change something exclude each other.
 type Rehearsal struct {
 	root, project, stack, tools, color string
+	source                             string // the folder of go.mod
 	folder                             folder
 	out                                io.Writer
 	log                                *slog.Logger
 	overrides                          map[string]any
+	catalog                            func(*config.Config, workloads.Images) ([]workloads.Workload, error)
 	engine                             *engine
 
 	mutex  sync.Mutex
@@ -88,6 +93,12 @@ func New(options Options) (*Rehearsal, error) {
 	r := &Rehearsal{
 		root: root, project: project.Name, stack: options.Stack, color: "never",
 		tools: options.Tools, out: options.Out, log: options.Log, overrides: options.Overrides,
+		catalog: options.Catalog,
+	}
+	if r.catalog == nil {
+		r.catalog = func(cfg *config.Config, images workloads.Images) ([]workloads.Workload, error) {
+			return workloads.Catalog(cfg, images)
+		}
 	}
 	if r.stack == "" || r.stack != filepath.Base(r.stack) {
 		return nil, fmt.Errorf("stack %q: name a stack, as development", r.stack)
@@ -98,6 +109,7 @@ func New(options Options) (*Rehearsal, error) {
 	if r.tools, err = filepath.Abs(r.tools); err != nil {
 		return nil, fmt.Errorf("finding the tools: %w", err)
 	}
+	r.source = moduleFolder(root)
 	if options.Color {
 		r.color = "always"
 	}
@@ -120,6 +132,18 @@ func New(options Options) (*Rehearsal, error) {
 	r.folder = folder(where)
 	r.engine = &engine{rehearsal: r}
 	return r, nil
+}
+
+// moduleFolder is the one of go.mod: the project's own, or one above it.
+func moduleFolder(root string) string {
+	for folder := root; ; folder = filepath.Dir(folder) {
+		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+			return folder
+		}
+		if folder == filepath.Dir(folder) {
+			return root
+		}
+	}
 }
 
 // defaultFolder is in the project, where Git ignores it; or, for a project under a path with
@@ -313,7 +337,13 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 		return err
 	}
 	if err := watch.run("stack", func() error {
+		if err := errors.Join(r.ensureForge(ctx), r.ensureGitHubPlugin(ctx)); err != nil {
+			return err
+		}
 		if err := r.engine.prepare(ctx); err != nil {
+			return err
+		}
+		if err := r.pushIfPulled(ctx); err != nil {
 			return err
 		}
 		return r.engine.settle(ctx)
@@ -505,7 +535,9 @@ func (r *Rehearsal) report(ctx context.Context) (*Report, error) {
 			return nil, err
 		}
 	}
-	report.Workloads, report.URLs = buildWorkloads(state, seen.diagnose()), state.urls
+	diagnosed := seen.diagnose()
+	state.addPulled(diagnosed)
+	report.Workloads, report.URLs = buildWorkloads(state, diagnosed), state.urls
 	var nodes corev1.NodeList
 	if err := c.List(ctx, &nodes); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)

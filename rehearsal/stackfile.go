@@ -170,10 +170,13 @@ func removeChild(node *yaml.Node, key string) {
 const sealingKeys = "sealing.keys"
 
 // placeholders gives every secret of the config that is not in a list a value of the right
-// shape, by its path.
-func placeholders() map[string]string {
+// shape, by its path; those for the forge are such as it takes.
+func placeholders(record *forgeRecord) map[string]string {
 	found := map[string]string{}
 	collectSecrets(reflect.TypeFor[config.Config](), "", found)
+	found["secrets.deployKey"] = record.DeployKey
+	found["secrets.notifications.githubToken"] = record.Token
+	found["secrets.notifications.slackWebhook"] = record.slackWebhook()
 	return found
 }
 
@@ -215,6 +218,18 @@ func (r *Rehearsal) rehearsalFile(source []byte, previous *stackFile) (data []by
 		// Told within a minute, rather than Pulumi's ten.
 		"readyTimeout": "60s",
 	}
+	record, err := r.forge()
+	if err != nil {
+		return nil, false, err
+	}
+	maps.Copy(overrides, record.overrides(file, r.project))
+	to, err := r.switchedTo()
+	if err != nil {
+		return nil, false, err
+	}
+	if to != nil {
+		overrides["delivery"], overrides["handover"] = string(to.Delivery), to.Handover
+	}
 	maps.Copy(overrides, r.overrides)
 	for _, path := range slices.Sorted(maps.Keys(overrides)) {
 		if err := file.set(path, overrides[path]); err != nil {
@@ -233,7 +248,7 @@ func (r *Rehearsal) rehearsalFile(source []byte, previous *stackFile) (data []by
 	if salt := child(previous.root, "encryptionsalt"); salt != nil {
 		setChild(file.root, "encryptionsalt", salt)
 	}
-	for _, path := range slices.Sorted(maps.Keys(placeholders())) {
+	for _, path := range slices.Sorted(maps.Keys(placeholders(record))) {
 		if _, overridden := overrides[path]; overridden {
 			continue
 		}
@@ -260,7 +275,11 @@ func (r *Rehearsal) rehearsedValues(source []byte) (values map[string]string, se
 	if err != nil {
 		return nil, nil, err
 	}
-	for path, value := range placeholders() {
+	record, err := r.forge()
+	if err != nil {
+		return nil, nil, err
+	}
+	for path, value := range placeholders(record) {
 		if _, overridden := r.overrides[path]; overridden {
 			continue
 		}
@@ -270,6 +289,13 @@ func (r *Rehearsal) rehearsedValues(source []byte) (values map[string]string, se
 		if key := file.keys(path)[0]; !slices.Contains(secretKeys, key) {
 			secretKeys = append(secretKeys, key)
 		}
+	}
+	if _, overridden := r.overrides[sealingKeys]; !overridden {
+		pair := map[string]string{"certificate": config.Encrypted, "privateKey": config.Encrypted}
+		if err := file.set(sealingKeys, []any{pair}); err != nil {
+			return nil, nil, err
+		}
+		secretKeys = append(secretKeys, file.keys(sealingKeys)[0])
 	}
 	if data, err = file.bytes(); err != nil {
 		return nil, nil, err
@@ -297,7 +323,11 @@ func (r *Rehearsal) writeStackFile() (complete bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("reading the rehearsal's stack file %s: %w", r.folder.config(r.stack), err)
 	}
-	if !r.placeholdersCurrent() {
+	current, err := r.placeholdersCurrent()
+	if err != nil {
+		return false, err
+	}
+	if !current {
 		previous.dropSecureKeepingSalt()
 	}
 	data, complete, err := r.rehearsalFile(source, previous)
@@ -313,8 +343,8 @@ func (r *Rehearsal) writeStackFile() (complete bool, err error) {
 func (s *stackFile) dropSecureKeepingSalt() { dropSecure(child(s.root, "config")) }
 
 // placeholdersDigest tells whether the placeholders in the file are those of this version.
-func placeholdersDigest() string {
-	values := placeholders()
+func placeholdersDigest(record *forgeRecord) string {
+	values := placeholders(record)
 	hash := sha256.New()
 	for _, path := range slices.Sorted(maps.Keys(values)) {
 		fmt.Fprintf(hash, "%s=%s\n", path, values[path])
@@ -322,7 +352,11 @@ func placeholdersDigest() string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-func (r *Rehearsal) placeholdersCurrent() bool {
+func (r *Rehearsal) placeholdersCurrent() (bool, error) {
+	record, err := r.forge()
+	if err != nil {
+		return false, err
+	}
 	digest, err := os.ReadFile(r.folder.join("placeholders"))
-	return err == nil && string(digest) == placeholdersDigest()
+	return err == nil && string(digest) == placeholdersDigest(record), nil
 }

@@ -82,7 +82,7 @@ func TestRehearsalFile_KeepsItsOwnPlaceholders(t *testing.T) {
 	values := map[string]any{sealingKeys: []any{map[string]any{
 		"certificate": "ours", "privateKey": map[string]string{"secure": "OURS"},
 	}}}
-	for path := range placeholders() {
+	for path := range placeholders(noForge()) {
 		values[path] = map[string]string{"secure": "OURS " + path}
 	}
 	for path, value := range values {
@@ -114,7 +114,7 @@ func TestRehearsalFile_OverridesWin(t *testing.T) {
 }
 
 func TestPlaceholders_CoverEverySecretOfTheConfig(t *testing.T) {
-	values := placeholders()
+	values := placeholders(noForge())
 	for _, path := range []string{"secrets.intesis.username", "secrets.intesis.password", "secrets.slack.appToken", "secrets.slack.botToken"} {
 		assert.NotEmpty(t, values[path], path)
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -105,15 +104,11 @@ func link(target, path string) error {
 // pluginPath is where Pulumi looks for an installed plugin of the SDK's version. It would
 // take one from PATH too, but with a warning at every turn.
 func (r *Rehearsal) pluginPath() (string, error) {
-	data, err := os.ReadFile(filepath.Join(r.root, "go.mod"))
+	version, err := r.sdkVersion("github.com/pulumi/pulumi-kubernetes/sdk/v4")
 	if err != nil {
-		return "", fmt.Errorf("looking up the version of the Kubernetes SDK: %w", err)
+		return "", err
 	}
-	found := regexp.MustCompile(`(?m)^\s*(?:require\s+)?github\.com/pulumi/pulumi-kubernetes/sdk/v4 (v\S+)`).FindSubmatch(data)
-	if found == nil {
-		return "", errors.New("looking up the version of the Kubernetes SDK: go.mod does not require github.com/pulumi/pulumi-kubernetes/sdk/v4")
-	}
-	return filepath.Join(r.folder.pulumiHome(), "plugins", "resource-kubernetes-"+string(found[1]), kubernetesPlugin), nil
+	return filepath.Join(r.folder.pulumiHome(), "plugins", "resource-kubernetes-"+version, kubernetesPlugin), nil
 }
 
 // environment is this process's own without the variables of those prefixes, which would

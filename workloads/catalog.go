@@ -4,15 +4,19 @@
 package workloads
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
 // Workload is one node of the graph: a named set of objects that becomes ready as a whole.
@@ -36,14 +40,39 @@ type Workload struct {
 // builder makes one workload from configuration.
 type builder func(cfg *config.Config, images Images) (Workload, error)
 
+// Option changes how a catalog is made.
+type Option func(*options)
+
+type options struct {
+	digests map[string]string
+	given   bool
+}
+
+// WithDigests has the digests of Secrets from their sealed files, by namespace/name, for who
+// can't see the secrets. A Secret without one gets seal.Unsealed.
+func WithDigests(digests map[string]string) Option {
+	return func(o *options) { o.digests, o.given = digests, true }
+}
+
 // Catalog lists every workload of a stack, each after the ones it comes After. Its error
 // lists every problem.
-func Catalog(cfg *config.Config, images Images) ([]Workload, error) {
+func Catalog(cfg *config.Config, images Images, opts ...Option) ([]Workload, error) {
+	digest, err := digests(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
 	builders := slices.Concat(
-		[]builder{fluxSystem, sealedSecrets, externalMDNS, snmpExporter}, observers(cfg),
+		[]builder{fluxSystem}, sources(cfg), []builder{sealedSecrets, externalMDNS, snmpExporter}, observers(cfg),
 		[]builder{serviceIntesis, exporterWeather, chatHVAC},
 	)
-	catalog := make([]Workload, 0, len(builders))
+	if cfg.Pushes() {
+		builders = append(builders, imageAutomation)
+	}
+	var catalog []Workload
+	if tellsSlack(cfg) || tellsGitHub(cfg) {
+		// The last, since it tells of what the others have.
+		builders = append(builders, func(cfg *config.Config, _ Images) (Workload, error) { return notifications(cfg, catalog) })
+	}
 	var problems []error
 	for _, build := range builders {
 		workload, err := build(cfg, images)
@@ -51,15 +80,38 @@ func Catalog(cfg *config.Config, images Images) ([]Workload, error) {
 			problems = append(problems, err)
 			continue
 		}
-		rollOnChange(&workload)
+		rollOnChange(&workload, digest)
 		waitAsLong(cfg, &workload)
+		pullAfter(cfg, &workload)
 		catalog = append(catalog, workload)
 	}
 	problems = append(problems, check(catalog)...)
+	if len(problems) == 0 {
+		problems = suspendProblems(cfg.Suspend, catalog)
+	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
 	return Sort(catalog)
+}
+
+// digests is how a Secret gets its digest. That of encrypted values would say nothing.
+func digests(cfg *config.Config, opts []Option) (func(*corev1.Secret) string, error) {
+	var o options
+	for _, option := range opts {
+		option(&o)
+	}
+	encrypted := slices.ContainsFunc(cfg.Sealing.Keys, func(key config.SealingKey) bool { return key.PrivateKey == config.Encrypted })
+	if o.given || encrypted {
+		return func(secret *corev1.Secret) string {
+			return cmp.Or(o.digests[secret.Namespace+"/"+secret.Name], seal.Unsealed)
+		}, nil
+	}
+	key, err := seal.DigestKey(cfg.Sealing.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("making the digests of secrets: %w", err)
+	}
+	return func(secret *corev1.Secret) string { return seal.Digest(key, secret) }, nil
 }
 
 // waitAsLong has a Deployment call itself failed no sooner than an update gives up on it: the
@@ -70,6 +122,21 @@ func waitAsLong(cfg *config.Config, workload *Workload) {
 		if deployment, ok := object.(*appsv1.Deployment); ok {
 			deployment.Spec.ProgressDeadlineSeconds = new(int32(max(cfg.ReadyTimeout.Duration, tenMinutes).Seconds()))
 		}
+	}
+}
+
+// pullAfter has what Flux delivers come after what it pulls from; and what has secrets, which
+// are sealed in Git, after what opens them.
+func pullAfter(cfg *config.Config, workload *Workload) {
+	if cfg.Delivery != config.FluxCD || workload.Direct {
+		return
+	}
+	workload.After = append(workload.After, SourceWorkload)
+	if slices.ContainsFunc(workload.Objects, func(object client.Object) bool {
+		_, isSecret := object.(*corev1.Secret)
+		return isSecret
+	}) {
+		workload.After = append(workload.After, sealedSecretsWorkload)
 	}
 }
 
@@ -91,6 +158,33 @@ func check(catalog []Workload) []error {
 			}
 			owners[id] = workload.Name
 		}
+	}
+	return problems
+}
+
+// suspendProblems are names that Flux can't leave alone: what is in no catalog, and what it
+// doesn't deliver.
+func suspendProblems(names []string, catalog []Workload) []error {
+	byName := make(map[string]Workload, len(catalog))
+	var others []string
+	for _, workload := range catalog {
+		byName[workload.Name] = workload
+		if !workload.Direct {
+			others = append(others, workload.Name)
+		}
+	}
+	slices.Sort(others)
+	var problems []error
+	for i, name := range names {
+		workload, known := byName[name]
+		reason := "there is no such workload"
+		switch {
+		case known && !workload.Direct:
+			continue
+		case known:
+			reason = "Pulumi delivers it, not Flux"
+		}
+		problems = append(problems, fmt.Errorf("suspend[%d] is %q: %s; those that can be suspended are %s", i, name, reason, strings.Join(others, ", ")))
 	}
 	return problems
 }

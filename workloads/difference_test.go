@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
+	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -137,7 +138,7 @@ func TestStacks_DifferInExactlyThis(t *testing.T) {
 		},
 		{`NetworkPolicy service-intesis-v1/service-intesis`, `\.spec\.egress\[1\]\..*`, "hvac.mock: where the cloud is"},
 
-		{`Secret service-intesis-v1/service-intesis|Secret chat-hvac-v1/chat-hvac`, `\.data\..*`, "secrets"},
+		{`Secret service-intesis-v1/service-intesis|Secret chat-hvac-v1/chat-hvac`, `\.data\..*|\.metadata\.annotations\.manager-cluster-state/digest`, "secrets"},
 		{`Deployment (service-intesis-v1/service-intesis|chat-hvac-v1/chat-hvac)`, digests, "secrets"},
 		{`Deployment chat-hvac-v1/chat-hvac`, `\.spec\.replicas`, "secrets.slack: no replica without tokens"},
 		{`Secret render-metrics-v1/grafana`, `all of it`, "secrets.grafana: no account without them"},
@@ -151,23 +152,21 @@ func TestStacks_DifferInExactlyThis(t *testing.T) {
 
 		{
 			`Deployment flux-system/.*`, container + `args\[--(concurrent=1|token-cache-max-size=10|requeue-dependency=2m|` +
-				`leader-election-(lease-duration=137s|renew-deadline=107s|retry-period=26s)|artifact-retention-records=1|concurrent-ssa=1)\]`,
+				`leader-election-(lease-duration=137s|renew-deadline=107s|retry-period=26s)|artifact-retention-records=1|concurrent-ssa=1|storage-value-log-file-size=16777216)\]`,
 			"flux.profile",
 		},
 		{`Deployment flux-system/.*`, container + `resources\.(requests|limits)\.memory`, "flux.profile"},
 		{`Deployment flux-system/.*`, `\.spec\.strategy(\.type)?`, "flux.profile"},
-		{`Deployment flux-system/.*`, container + `args\[--events-addr=.*\]`, "flux.notifications"},
-		{
-			`(Deployment|ServiceAccount|Service) flux-system/((image-(reflector|automation)|helm|notification)-controller|webhook-receiver)`,
-			`all of it`, "flux.helm, flux.notifications, flux.imageAutomation",
-		},
-		{`CustomResourceDefinition /.*\.(image|helm|notification)\.toolkit\.fluxcd\.io`, `all of it`, "the same three"},
-		{
-			`ClusterRoleBinding /(crd-controller|cluster-reconciler)-flux-system`,
-			`\.subjects\[(image-(reflector|automation)|helm|notification)-controller\]\..*`, "the same three",
-		},
-		{`NetworkPolicy flux-system/events`, `all of it`, "flux.notifications"},
+		{`(Deployment|ServiceAccount) flux-system/helm-controller`, `all of it`, "flux.helm"},
+		{`CustomResourceDefinition /.*\.helm\.toolkit\.fluxcd\.io`, `all of it`, "flux.helm"},
+		{`ClusterRoleBinding /(crd-controller|cluster-reconciler)-flux-system`, `\.subjects\[helm-controller\]\..*`, "flux.helm"},
+		{`NetworkPolicy flux-system/events`, `\.spec\.ingress\[0\]\.from\[\d\]\..*`, "flux.helm"},
 		{`NetworkPolicy flux-system/artifacts`, `\.spec\.ingress\[0\]\.from\[1\]\..*`, "flux.helm"},
+
+		{`GitRepository flux-system/manager-cluster-state|Secret flux-system/deploy-key`, `all of it`, "delivery"},
+		{`Image(Repository|Policy|UpdateAutomation) flux-system/.*`, `all of it`, "delivery: there is Git to commit new tags to"},
+		{`(Provider|Alert) flux-system/github|Secret flux-system/github-token`, `all of it`, "flux.commitStatus"},
+		{`(Provider|Alert) flux-system/slack|Secret flux-system/slack-webhook`, `all of it`, "secrets.notifications"},
 	})
 }
 
@@ -181,5 +180,18 @@ func TestObservability_ThePivotMovesExactlyThis(t *testing.T) {
 			`NetworkPolicy (exporter-snmp-v1/snmp-exporter|service-intesis-v1/service-intesis|exporter-weather-v1/exporter-weather|flux-system/metrics)`,
 			`\.spec\.ingress\[0\]\.from\[\d\]\.(podSelector|namespaceSelector)\.matchLabels\..*`, "who scrapes",
 		},
+	})
+}
+
+// What Flux is told, not what runs: everything else is the same in either delivery.
+func TestDelivery_ThePivotAddsExactlyThis(t *testing.T) {
+	flux := variants(t)["production"]
+	direct := *flux
+	direct.Delivery = config.Direct
+	assertDiffer(t, catalog(t, &direct), catalog(t, flux), []difference{
+		{`GitRepository flux-system/manager-cluster-state|Secret flux-system/deploy-key`, `all of it`, "it pulls from Git"},
+		{`Image(Repository|Policy) flux-system/(service-intesis|exporter-weather|chat-hvac)`, `all of it`, "there is Git to commit new tags to"},
+		{`ImageUpdateAutomation flux-system/image-automation`, `all of it`, "there is Git to commit new tags to"},
+		{`(Provider|Alert) flux-system/github|Secret flux-system/github-token`, `all of it`, "there are commits to give a status"},
 	})
 }

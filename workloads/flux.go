@@ -25,6 +25,7 @@ import (
 )
 
 const (
+	fluxSystemName  = "flux-system"
 	fluxNamespace   = "flux-system"
 	fluxMetricsPort = 8080
 	fluxHTTPPort    = 9090 // artifacts of source-controller, events of notification-controller
@@ -71,10 +72,13 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 			if cfg.Flux.Profile == config.LowMemory {
 				lowMemory(o)
 			}
+			if o.Name == kustomizeController {
+				takeOver(o)
+			}
 		}
 	}
 	objects = append(objects, fluxPolicies(cfg, on)...)
-	return Workload{Name: "flux-system", Namespace: fluxNamespace, Direct: true, Objects: objects}, nil
+	return Workload{Name: fluxSystemName, Namespace: fluxNamespace, Direct: true, Objects: objects}, nil
 }
 
 // fluxControllersOff lists the controllers that nothing needs, by the label that everything
@@ -102,6 +106,13 @@ func tellNobody(deployment *appsv1.Deployment) {
 			container.Args[i] = eventsFlag
 		}
 	}
+}
+
+// takeOver has Flux own alone what Pulumi delivered before it: a field that Git no longer has
+// would stay, held by the field manager of who made it.
+func takeOver(deployment *appsv1.Deployment) {
+	container := &deployment.Spec.Template.Spec.Containers[0]
+	container.Args = append(container.Args, "--override-manager=pulumi-kubernetes")
 }
 
 // lowMemory fits a controller to a Pi: half of the stock request and an eighth of the stock

@@ -87,7 +87,7 @@ func grafana(cfg *config.Config, images Images) (Workload, error) {
 	}
 	deployment := server.deployment()
 	fetchDashboards(&deployment.Spec.Template, fetcher)
-	annotate(&deployment.Spec.Template, dashboardsDigest, digest(files["/dashboards"]))
+	annotate(&deployment.Spec.Template.ObjectMeta, dashboardsDigest, digest(files["/dashboards"]))
 	objects := slices.Concat([]client.Object{
 		namespace(grafanaNamespace, observability),
 		denyAll(grafanaNamespace, observability),

@@ -116,11 +116,13 @@ func TestNetworkPolicies_LetThroughExactlyThis(t *testing.T) {
 		flux + "* > anyone any port",
 		flux + "app=source-controller < " + flux + "app=kustomize-controller TCP9090",
 	}
-	allOfFlux := []string{
+	ofHelm := []string{
 		flux + "app=source-controller < " + flux + "app=helm-controller TCP9090",
+		flux + "app=notification-controller < " + flux + "app=helm-controller TCP9090",
+	}
+	told := []string{
 		flux + "app=notification-controller < " + flux + "app=source-controller TCP9090",
 		flux + "app=notification-controller < " + flux + "app=kustomize-controller TCP9090",
-		flux + "app=notification-controller < " + flux + "app=helm-controller TCP9090",
 		flux + "app=notification-controller < " + flux + "app=image-reflector-controller TCP9090",
 		flux + "app=notification-controller < " + flux + "app=image-automation-controller TCP9090",
 	}
@@ -143,9 +145,9 @@ func TestNetworkPolicies_LetThroughExactlyThis(t *testing.T) {
 	)
 	cloud := append(scraped(alloy), alloy+" > anyone TCP443")
 	for stack, own := range map[string][]string{
-		"production":       slices.Concat(notMocked, local),
-		"development":      slices.Concat(mocked, allOfFlux, local),
-		"production-cloud": slices.Concat(notMocked, cloud),
+		"production":       slices.Concat(notMocked, told, local),
+		"development":      slices.Concat(mocked, told, ofHelm, local),
+		"production-cloud": slices.Concat(notMocked, told, cloud),
 	} {
 		assert.ElementsMatch(t, slices.Concat(own, everywhere), allowances(catalog(t, variants(t)[stack])), stack)
 	}

@@ -247,6 +247,15 @@ func unwritten(w *walker, scraper string) []call {
 			calls = append(calls, call{name, "source-controller", 9090})
 		}
 	}
+	// What Flux is told to do has it leave the house: registries, Git hosts, Slack and GitHub.
+	for _, workload := range w.catalog {
+		switch workload.Name {
+		case "image-automation":
+			calls = append(calls, call{"image-reflector-controller", "internet", 443}, call{"image-automation-controller", "internet", 22})
+		case "notifications":
+			calls = append(calls, call{"notification-controller", "internet", 443})
+		}
+	}
 	for _, deployment := range of[*appsv1.Deployment](w.catalog) {
 		// A policy sees the API server's own port or that of its service, by who enforces it.
 		if hasToken(deployment) {
@@ -286,6 +295,11 @@ func TestNetwork_EveryCallIsLetThroughAndNothingElseIsLetIn(t *testing.T) {
 		assert.Contains(t, calls, call{scraper, "source-controller", 8080})
 		assert.Equal(t, cfg.Flux.Notifications, slices.Contains(calls, call{"kustomize-controller", "notification-controller", 9090}), stack)
 		assert.Contains(t, calls, call{"chat-hvac", "service-intesis", 2112})
+		for _, c := range []call{
+			{"image-reflector-controller", "internet", 443}, {"image-automation-controller", "internet", 22}, {"notification-controller", "internet", 443},
+		} {
+			assert.Equal(t, stack != "development", slices.Contains(calls, c), "%s: %v", stack, c)
+		}
 
 		for _, c := range calls {
 			from, to := w.pods[c.from], w.pods[c.to]
@@ -329,7 +343,7 @@ func TestNetwork_WhoCallsByNameMayAskForIt(t *testing.T) {
 		w := walk(t, catalog(t, cfg))
 		callers := map[string]bool{"service-intesis": true, "exporter-weather": true, "chat-hvac": true} // hosts on the internet
 		for _, deployment := range of[*appsv1.Deployment](w.catalog) {
-			if len(w.named(deployment)) > 0 {
+			if len(w.named(deployment)) > 0 || deployment.Namespace == "flux-system" {
 				callers[deployment.Name] = true
 			}
 		}

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"slices"
 
-	"golang.org/x/crypto/argon2"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
 // configDigest and secretDigest are annotations of a pod template. A change of what the
@@ -23,9 +25,9 @@ const (
 // they hold, stay.
 const readLive = "manager-cluster-state/read-live"
 
-// rollOnChange annotates every pod template of a workload with digests of the workload's
-// ConfigMaps and Secrets that its pods read.
-func rollOnChange(workload *Workload) {
+// rollOnChange annotates every Secret of a workload with its digest, and every pod template with
+// digests of the workload's ConfigMaps and Secrets that its pods read.
+func rollOnChange(workload *Workload, digest func(*corev1.Secret) string) {
 	configs, secrets := map[string]*corev1.ConfigMap{}, map[string]*corev1.Secret{}
 	for _, object := range workload.Objects {
 		switch o := object.(type) {
@@ -35,6 +37,7 @@ func rollOnChange(workload *Workload) {
 			}
 			configs[o.Namespace+"/"+o.Name] = o
 		case *corev1.Secret:
+			annotate(&o.ObjectMeta, seal.DigestAnnotation, digest(o))
 			secrets[o.Namespace+"/"+o.Name] = o
 		}
 	}
@@ -52,15 +55,14 @@ func rollOnChange(workload *Workload) {
 		}
 		for _, name := range readSecrets {
 			if secret, ours := secrets[object.GetNamespace()+"/"+name]; ours {
-				private = append(private, canonical([]any{name, secret.Data, secret.StringData})...)
+				private = append(private, canonical([]any{name, secret.Annotations[seal.DigestAnnotation]})...)
 			}
 		}
 		if public != nil {
-			sum := sha256.Sum256(public)
-			annotate(template, configDigest, hex.EncodeToString(sum[:8]))
+			annotate(&template.ObjectMeta, configDigest, short(public))
 		}
 		if private != nil {
-			annotate(template, secretDigest, guarded(private, object.GetNamespace()+"/"+object.GetName()))
+			annotate(&template.ObjectMeta, secretDigest, short(private))
 		}
 	}
 }
@@ -78,14 +80,6 @@ func podTemplate(object client.Object) *corev1.PodTemplateSpec {
 	default:
 		return nil
 	}
-}
-
-// guarded is a digest that may stand in the clear beside a secret. It takes a slow and
-// memory-hard function to compute, and it is cut to 32 bits: enough to notice a change,
-// too little to tell a right guess from the many wrong ones that fit as well.
-func guarded(plaintext []byte, salt string) string {
-	const passes, memoryKiB, threads, bytes = 2, 19 * 1024, 1, 4
-	return hex.EncodeToString(argon2.IDKey(plaintext, []byte(salt), passes, memoryKiB, threads, bytes))
 }
 
 // reads lists the ConfigMaps and Secrets that a pod mounts or takes its environment from.
@@ -150,9 +144,14 @@ func canonical(value any) []byte {
 	return content
 }
 
-func annotate(template *corev1.PodTemplateSpec, key, value string) {
-	if template.Annotations == nil {
-		template.Annotations = map[string]string{}
+func short(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:8])
+}
+
+func annotate(meta *metav1.ObjectMeta, key, value string) {
+	if meta.Annotations == nil {
+		meta.Annotations = map[string]string{}
 	}
-	template.Annotations[key] = value
+	meta.Annotations[key] = value
 }

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	sealedSecretsName = "sealed-secrets-controller" // where kubeseal looks for it
-	sealedSecretsUser = 1001                        // of the controller's image
+	sealedSecretsWorkload = "sealed-secrets"
+	sealedSecretsName     = "sealed-secrets-controller" // where kubeseal looks for it
+	sealedSecretsUser     = 1001                        // of the controller's image
 )
 
 // sealedSecrets is the controller that opens SealedSecrets. It lives in kube-system, where
@@ -70,7 +71,7 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 			},
 		},
 	})
-	return Workload{Name: "sealed-secrets", Namespace: kubeSystem, Objects: objects}, nil
+	return Workload{Name: sealedSecretsWorkload, Namespace: kubeSystem, Objects: objects}, nil
 }
 
 func sealedSecretsContainer(image string) corev1.Container {
@@ -78,8 +79,8 @@ func sealedSecretsContainer(image string) corev1.Container {
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command: []string{"controller"},
-		// Keys come from the stack's config and are rotated there.
-		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0"},
+		// Keys come from the stack's config and are rotated there; a new one is taken up at once.
+		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0", "--watch-for-secrets"},
 		Env:  []corev1.EnvVar{heapWithin(limit)},
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP},

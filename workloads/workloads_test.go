@@ -39,6 +39,16 @@ func variants(t *testing.T) map[string]*config.Config {
 	return all
 }
 
+// fromGit is a configuration with the pivot turned to Flux, and what that needs.
+func fromGit(cfg *config.Config) *config.Config {
+	pulled := *cfg
+	pulled.Delivery = config.FluxCD
+	pulled.Git = config.Git{URL: "ssh://git@github.com/nullify005/manager-cluster-state.git", Branch: "main"}
+	pulled.Flux.CommitStatus = true
+	pulled.Secrets.Notifications = config.Notifications{SlackWebhook: "https://hooks.slack.com/services/placeholder", GitHubToken: "placeholder"}
+	return &pulled
+}
+
 // inCloud is a configuration with the pivot turned, and what that needs.
 func inCloud(cfg *config.Config) *config.Config {
 	cloud := *cfg
@@ -51,7 +61,8 @@ func inCloud(cfg *config.Config) *config.Config {
 	return &cloud
 }
 
-// stacks are the configurations of the real stack files, with secrets where they need them.
+// stacks are the configurations of the real stack files, with secrets where a workload needs them.
+// The keys of flux delivery are none of that.
 func stacks(t *testing.T) map[string]*config.Config {
 	t.Helper()
 	all := map[string]*config.Config{}
@@ -63,10 +74,11 @@ func stacks(t *testing.T) map[string]*config.Config {
 		if name == "production" {
 			values[project+":secrets"] = `{"intesis": {"username": "placeholder", "password": "placeholder"},
 				"slack": {"appToken": "xapp-placeholder", "botToken": "xoxb-placeholder"},
-				"grafana": {"username": "placeholder", "password": "placeholder"}}`
+				"grafana": {"username": "placeholder", "password": "placeholder"},
+				"notifications": {"slackWebhook": "https://hooks.slack.com/services/placeholder", "githubToken": "placeholder"}}`
 			secretKeys = append(secretKeys, project+":secrets")
 		}
-		cfg, err := config.Load(project, values, secretKeys, time.Now())
+		cfg, err := config.Load(project, values, secretKeys, time.Now(), config.SkipSecrets())
 		require.NoError(t, err)
 		all[name] = cfg
 	}
@@ -185,7 +197,9 @@ func TestCatalog_HasEveryWorkload(t *testing.T) {
 		"flux-system", "sealed-secrets", "external-mdns", "snmp-exporter", "service-intesis", "exporter-weather", "chat-hvac",
 	}
 	for stack, own := range map[string][]string{
-		"development": {"prometheus", "grafana"}, "production": {"prometheus", "grafana"}, "production-cloud": {"alloy"},
+		"development":      {"prometheus", "grafana"},
+		"production":       {"prometheus", "grafana", "git-source", "image-automation", "notifications"},
+		"production-cloud": {"alloy", "git-source", "image-automation", "notifications"},
 	} {
 		var names []string
 		for _, workload := range catalog(t, variants(t)[stack]) {
@@ -530,11 +544,11 @@ func TestFlux_AnotherReleaseThanTheGeneratedOneIsRefused(t *testing.T) {
 	assert.ErrorContains(t, err, "flux.version is v2.8.0: manifests/flux-system is v2.9.4; set it to that")
 }
 
-func TestSealedSecrets_NeverRotatesItsKeysByItself(t *testing.T) {
+func TestSealedSecrets_TakesUpNewKeysAndMakesNone(t *testing.T) {
 	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
 		for _, deployment := range of[*appsv1.Deployment](catalog) {
 			if deployment.Name == "sealed-secrets-controller" {
-				assert.Contains(t, deployment.Spec.Template.Spec.Containers[0].Args, "--key-renew-period=0")
+				assert.Subset(t, deployment.Spec.Template.Spec.Containers[0].Args, []string{"--key-renew-period=0", "--watch-for-secrets"})
 				return
 			}
 		}

@@ -10,7 +10,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/nullify005/manager-cluster-state/rehearsal"
 )
@@ -26,6 +28,8 @@ func main() {
 }
 
 func run(args []string) int {
+	// What the Kubernetes client would log is in its errors too.
+	ctrllog.SetLogger(logr.Discard())
 	// Buffered for both: the first Ctrl-C stops in good order, the second at once.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -82,6 +86,9 @@ func (a *application) command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(a.rehearseCommand())
+	root.AddCommand(a.renderCommand(), a.switchCommand())
 	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
+	root.AddCommand(a.keysCommand())
+	root.AddCommand(a.sealCommand())
 	return root
 }

@@ -1,19 +1,17 @@
 package delivery
 
 import (
-	"encoding/base64"
 	"fmt"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nullify005/manager-cluster-state/internal/objects"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
 // phaseCount is the number of phases that phaseOf knows.
-const phaseCount = 5
+const phaseCount = 6
 
 // phaseOf puts an object after whatever its kind builds on.
 func phaseOf(kind string) int {
@@ -26,8 +24,12 @@ func phaseOf(kind string) int {
 		return 2
 	case "ConfigMap", "Secret", "NetworkPolicy", "ResourceQuota", "LimitRange", "PriorityClass":
 		return 3
-	default:
+	case "HelmRelease", "Kustomization":
+		// After its source and what it reads; so it is gone before those on destroy, the chart's
+		// own hooks run.
 		return phaseCount - 1
+	default:
+		return phaseCount - 2
 	}
 }
 
@@ -36,7 +38,7 @@ func phaseOf(kind string) int {
 func inPhases(workload workloads.Workload) ([][]*unstructured.Unstructured, error) {
 	all := make([][]*unstructured.Unstructured, phaseCount)
 	for _, o := range workload.Objects {
-		u, err := toUnstructured(o)
+		u, err := objects.Unstructured(o)
 		if err != nil {
 			return nil, fmt.Errorf("workload %s: %w", workload.Name, err)
 		}
@@ -50,59 +52,6 @@ func inPhases(workload workloads.Workload) ([][]*unstructured.Unstructured, erro
 		}
 	}
 	return phases, nil
-}
-
-// toUnstructured leaves out what only a cluster sets, and moves a Secret's stringData to
-// data, which the API server reads back as it was written.
-func toUnstructured(o client.Object) (*unstructured.Unstructured, error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-	if err != nil {
-		return nil, fmt.Errorf("converting %s %s: %w", o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), err)
-	}
-	// The conversion may share maps with o; what follows must not change the catalog.
-	u := (&unstructured.Unstructured{Object: content}).DeepCopy()
-	if u.GetAPIVersion() == "" || u.GetKind() == "" || u.GetName() == "" {
-		return nil, fmt.Errorf("an object lacks its apiVersion, kind or name: %q %q %q", u.GetAPIVersion(), u.GetKind(), u.GetName())
-	}
-	delete(u.Object, "status")
-	dropNulls(u.Object)
-	if u.GetKind() != "Secret" {
-		return u, nil
-	}
-	data, _, err := unstructured.NestedStringMap(u.Object, "data")
-	if err != nil {
-		return nil, fmt.Errorf("reading the data of Secret %s: %w", u.GetName(), err)
-	}
-	if data == nil {
-		data = map[string]string{}
-	}
-	plain, _, err := unstructured.NestedStringMap(u.Object, "stringData")
-	if err != nil {
-		return nil, fmt.Errorf("reading the stringData of Secret %s: %w", u.GetName(), err)
-	}
-	for key, value := range plain {
-		data[key] = base64.StdEncoding.EncodeToString([]byte(value))
-	}
-	delete(u.Object, "stringData")
-	return u, unstructured.SetNestedStringMap(u.Object, data, "data")
-}
-
-// dropNulls removes every field that is null: typed objects write their unset times so.
-func dropNulls(value any) {
-	switch v := value.(type) {
-	case map[string]any:
-		for key, item := range v {
-			if item == nil {
-				delete(v, key)
-				continue
-			}
-			dropNulls(item)
-		}
-	case []any:
-		for _, item := range v {
-			dropNulls(item)
-		}
-	}
 }
 
 // inputs are an object's fields as Pulumi inputs; a Secret's data are secret.

@@ -3,17 +3,14 @@
 package sealing
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"github.com/nullify005/manager-cluster-state/components"
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
 // Where the controller looks for its keys, and the label it knows them by.
@@ -47,7 +44,7 @@ type secret struct{ pulumi.CustomResourceState }
 func NewKeys(ctx *pulumi.Context, name string, args *KeysArgs, opts ...pulumi.ResourceOption) (*Keys, error) {
 	ids := make([]string, len(args.Keys))
 	for i, key := range args.Keys {
-		id, err := fingerprint(key.Certificate)
+		id, err := seal.Fingerprint(key.Certificate)
 		if err != nil {
 			return nil, fmt.Errorf("sealing.keys[%d]: %w", i, err)
 		}
@@ -82,14 +79,4 @@ func NewKeys(ctx *pulumi.Context, name string, args *KeysArgs, opts ...pulumi.Re
 		keys.Secrets = append(keys.Secrets, object)
 	}
 	return keys, ctx.RegisterResourceOutputs(keys, pulumi.Map{"fingerprints": pulumi.ToStringArray(ids)})
-}
-
-// fingerprint names a certificate: the first 8 bytes of its SHA-256, in hex.
-func fingerprint(certificate string) (string, error) {
-	block, _ := pem.Decode([]byte(certificate))
-	if block == nil {
-		return "", errors.New("the certificate is not PEM")
-	}
-	sum := sha256.Sum256(block.Bytes)
-	return hex.EncodeToString(sum[:8]), nil
 }

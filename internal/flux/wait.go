@@ -128,15 +128,30 @@ func (w *wait) tell(message string) {
 	}
 }
 
+// isHandled says whether the object's controller has taken up our request, and what it was asked
+// for last by whomever: values that changed, of which a release has no generation, come with such
+// a request.
 func (w *wait) isHandled(o *object) (done bool, why string) {
-	if w.options.RequestedAt == "" || o.handled(w.options.RequestedAt) {
+	last, asked := meta.ReconcileAnnotationValue(o.Annotations)
+	answered := !asked || o.handled(last)
+	if ours := w.options.RequestedAt; ours != "" && !o.handled(ours) {
+		// A request that was overwritten is answered with the one that did.
+		answered = answered && asked && last != ours
+	}
+	if answered {
 		return true, ""
 	}
 	w.silent = true
-	if apimeta.IsStatusConditionTrue(o.Status.Conditions, meta.ReconcilingCondition) {
-		return false, "the request to reconcile waits until Flux is done with what it does now: " + o.says()
+	said := o.says()
+	switch {
+	case apimeta.IsStatusConditionTrue(o.Status.Conditions, meta.ReconcilingCondition):
+		return false, "the request to reconcile waits until Flux is done with what it does now: " + said
+	case said == "":
+		return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
+	default:
+		return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run? " +
+			"Of what was before it, it says: " + said
 	}
-	return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
 }
 
 func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, err error) {

@@ -111,6 +111,24 @@ func TestWaitReady_EndsWhenReadyForWhatIsThereNow(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+// A release whose values changed is asked to reconcile, and has no new generation.
+func TestWaitReady_WaitsForAnAnswerToWhatWasAskedLast(t *testing.T) {
+	c, namespace := live(t)
+	k := newKustomization(t, c, namespace, "app")
+	ref := flux.Kustomization(namespace, "app")
+	setStatus(t, c, k, old, ready(k))
+	k.Annotations = map[string]string{meta.ReconcileRequestAnnotation: "digest-of-values"}
+	require.NoError(t, c.Update(t.Context(), k))
+	err := flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief})
+	require.ErrorIs(t, err, flux.ErrTimeout)
+	require.ErrorContains(t, err, "the request to reconcile was not taken up yet")
+
+	k.Status.SetLastHandledReconcileRequest("digest-of-values")
+	setStatus(t, c, k, old, ready(k))
+	require.NoError(t, flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief}))
+	require.NoError(t, flux.WaitHandled(t.Context(), c, ref, "2026-11-24T22:00:00.5Z", brief), "a request that was overwritten since")
+}
+
 func TestWaitReady_EndsAtOnceWithFluxsWordsWhenStalled(t *testing.T) {
 	c, namespace := live(t)
 	k := newKustomization(t, c, namespace, "app")

@@ -27,6 +27,8 @@ type Registration struct {
 type Recorder struct {
 	// FailOn, if set, may refuse a resource.
 	FailOn func(typeToken, name string) error
+	// Before are the stack's outputs as an update before this one left them.
+	Before resource.PropertyMap
 
 	mu            sync.Mutex
 	registrations []Registration
@@ -60,9 +62,16 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	return id, args.Inputs, nil
 }
 
-// Call refuses every function: the program calls none.
+// Call answers what a stack asks about itself, and refuses every other function.
 func (r *Recorder) Call(args pulumi.MockCallArgs) (resource.PropertyMap, error) {
-	return nil, fmt.Errorf("the program called %s", args.Token)
+	if args.Token != "pulumi:pulumi:readStackOutputs" {
+		return nil, fmt.Errorf("the program called %s", args.Token)
+	}
+	before := r.Before
+	if before == nil {
+		before = resource.PropertyMap{}
+	}
+	return resource.PropertyMap{"outputs": resource.NewProperty(before)}, nil
 }
 
 // All returns every registration.

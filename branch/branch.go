@@ -1,0 +1,166 @@
+// Package branch holds what Flux would pull from Git against what this program would have it
+// pull, before anything is changed.
+package branch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/internal/git"
+	"github.com/nullify005/manager-cluster-state/render"
+	"github.com/nullify005/manager-cluster-state/seal"
+	"github.com/nullify005/manager-cluster-state/workloads"
+)
+
+// Args say what should be in Git.
+type Args struct {
+	// Config is the stack's, with its secrets.
+	Config *config.Config
+	// Stack names the folder of its files.
+	Stack string
+	// Catalog lists the workloads.
+	Catalog []workloads.Workload
+	// Images are the references whose tags Git has in one file.
+	Images workloads.Images
+	// GitEnv is added to the environment of the git command, which reads the branch as the user
+	// does while the deploy key isn't registered.
+	GitEnv []string
+}
+
+// NotThereError lists what the branch lacks.
+type NotThereError struct {
+	// Branch and Stack name what was looked at.
+	Branch, Stack string
+	// Problems are a line each.
+	Problems []string
+}
+
+// Error lists every problem, and what mends them.
+func (e *NotThereError) Error() string {
+	return fmt.Sprintf("branch %s does not have what stack %s would run:\n  %s\nrun make seal render STACK=%s, commit and push",
+		e.Branch, e.Stack, strings.Join(e.Problems, "\n  "), e.Stack)
+}
+
+// UnreachableError says that nobody could tell what the branch has.
+type UnreachableError struct{ cause error }
+
+// Error says why.
+func (e *UnreachableError) Error() string {
+	return "what the branch has can't be told: " + e.cause.Error()
+}
+
+// Unwrap is why.
+func (e *UnreachableError) Unwrap() error { return e.cause }
+
+// Check reads the branch, and returns the revision of its newest commit, as Flux writes one.
+// The error is a NotThereError where the branch lacks something, and an UnreachableError where
+// it could not be read.
+func Check(ctx context.Context, args *Args) (revision string, err error) {
+	head, err := args.fetch(ctx)
+	if errors.Is(err, git.ErrNoBranch) {
+		return "", &NotThereError{Branch: args.Config.Git.Branch, Stack: args.Stack, Problems: []string{"there is no such branch"}}
+	}
+	if err != nil {
+		return "", &UnreachableError{err}
+	}
+	have, err := head.Files(render.Folder(args.Stack))
+	if err != nil {
+		return "", err
+	}
+	want, err := render.Render(&render.Args{
+		Catalog: args.Catalog, Images: args.Images, ImagesFile: args.Config.Images, Sealed: have,
+	})
+	if err != nil {
+		return "", err
+	}
+	problems, err := args.sealed(have)
+	if err != nil {
+		return "", err
+	}
+	problems = append(problems, render.Compare(want, have)...)
+	if len(problems) > 0 {
+		slices.Sort(problems)
+		return head.Revision, &NotThereError{Branch: args.Config.Git.Branch, Stack: args.Stack, Problems: problems}
+	}
+	return head.Revision, nil
+}
+
+// fetch reads the branch with the key that Flux will pull with; before that is registered, as
+// the user.
+func (a *Args) fetch(ctx context.Context) (*git.Head, error) {
+	cfg := a.Config
+	remote := git.Remote{
+		URL: cfg.Git.URL, Branch: cfg.Git.Branch, PrivateKey: cfg.Secrets.DeployKey, HostKeys: cfg.Git.HostKeys(),
+	}
+	head, err := git.Fetch(ctx, remote)
+	if !errors.Is(err, git.ErrNoAccess) {
+		return head, err
+	}
+	head, userErr := git.FetchAsUser(ctx, remote, a.GitEnv...)
+	if userErr != nil {
+		return nil, errors.Join(err, userErr)
+	}
+	return head, nil
+}
+
+// sealed says of every Secret that Flux is to bring whether it is there, for the right name and
+// namespace, opens with a key of the stack, and holds what the stack's configuration says.
+func (a *Args) sealed(have render.Files) ([]string, error) {
+	keys := a.Config.Sealing.Keys
+	digestKey, err := seal.DigestKey(keys)
+	if err != nil {
+		return nil, fmt.Errorf("reading the sealing keys: %w", err)
+	}
+	var problems []string
+	wanted := map[string]bool{}
+	for _, workload := range a.Catalog {
+		if workload.Direct {
+			continue
+		}
+		for _, object := range workload.Objects {
+			secret, isSecret := object.(*corev1.Secret)
+			if !isSecret {
+				continue
+			}
+			file := render.SealedFile(workload, secret.Namespace, secret.Name)
+			wanted[file] = true
+			content, there := have[file]
+			if !there {
+				problems = append(problems, fmt.Sprintf("%s is missing: it seals Secret %s/%s", file, secret.Namespace, secret.Name))
+			} else if err := seal.Check(content, secret, keys, digestKey); err != nil {
+				problems = append(problems, file+": "+err.Error())
+			}
+		}
+	}
+	for file := range have {
+		if render.IsSealed(file) && !wanted[file] {
+			problems = append(problems, file+" is of no use any more")
+		}
+	}
+	return problems, nil
+}
+
+// Images are the references in the branch's own list.
+func Images(ctx context.Context, args *Args) (workloads.Images, error) {
+	head, err := args.fetch(ctx)
+	if err != nil {
+		return nil, &UnreachableError{err}
+	}
+	folder, name := path.Split(args.Config.Images)
+	files, err := head.Files(path.Clean(folder))
+	if err != nil {
+		return nil, err
+	}
+	images, err := workloads.ParseImages(files[name])
+	if err != nil {
+		return nil, fmt.Errorf("%s of branch %s: %w", args.Config.Images, args.Config.Git.Branch, err)
+	}
+	return images, nil
+}

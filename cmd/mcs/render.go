@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/nullify005/manager-cluster-state/render"
+)
+
+var errStale = errors.New("rendered files are stale; run: make render, and commit")
+
+func (a *application) renderCommand() *cobra.Command {
+	var stacks []string
+	var projectDir string
+	var check bool
+	command := &cobra.Command{
+		Use:   "render",
+		Short: "Write the manifests that Flux pulls from Git",
+		Long: `render writes manifests/<stack>/<workload>/ from the catalog and the stack file: plain
+Kubernetes objects with no image tag, which manifests/images adds, and no secret, which
+mcs seal seals beside them. It needs no cluster, no passphrase and no network, and writes the
+same bytes each time.`,
+		Example: `  mcs render                      # every stack
+  mcs render --stack production
+  mcs render --check              # change nothing; fail if a file is stale`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.render(projectDir, stacks, check) },
+	}
+	flags := command.Flags()
+	flags.StringSliceVarP(&stacks, "stack", "s", nil, "stack to render (default each that has a Pulumi.<stack>.yaml)")
+	flags.StringVar(&projectDir, "project", ".", "folder of Pulumi.yaml")
+	flags.BoolVar(&check, "check", false, "change nothing; list what is stale, and fail if anything is")
+	return command
+}
+
+func (a *application) render(projectDir string, stacks []string, check bool) error {
+	project, err := projectName(projectDir)
+	if err != nil {
+		return err
+	}
+	if len(stacks) == 0 {
+		if stacks, err = stacksOf(projectDir); err != nil {
+			return err
+		}
+	}
+	stale := false
+	for _, stack := range stacks {
+		want, have, err := render.Stack(project, projectDir, stack)
+		if err != nil {
+			return err
+		}
+		if check {
+			for _, difference := range render.Compare(want, have) {
+				stale = true
+				fmt.Fprintln(a.stdout, render.Folder(stack)+"/"+difference)
+			}
+			continue
+		}
+		changed, err := render.Write(filepath.Join(projectDir, filepath.FromSlash(render.Folder(stack))), want, have)
+		for _, line := range changed {
+			verb, name, _ := strings.Cut(line, " ")
+			fmt.Fprintln(a.stdout, verb, render.Folder(stack)+"/"+name)
+		}
+		if err != nil {
+			return err
+		}
+		a.log.Info("rendered", "stack", stack, "files", len(want), "changed", len(changed))
+	}
+	if stale {
+		return errStale
+	}
+	return nil
+}
+
+func projectName(dir string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "Pulumi.yaml"))
+	if err != nil {
+		return "", fmt.Errorf("reading the project: %w; run mcs in the folder of Pulumi.yaml, or name it with --project", err)
+	}
+	var project struct {
+		Name string `json:"name"`
+	}
+	if err := yaml.Unmarshal(data, &project); err != nil {
+		return "", fmt.Errorf("reading Pulumi.yaml: %w", err)
+	}
+	return project.Name, nil
+}
+
+// stacksOf lists the stacks that have a file.
+func stacksOf(dir string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "Pulumi.*.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("listing the stack files: %w", err)
+	}
+	stacks := make([]string, len(files))
+	for i, file := range files {
+		stacks[i] = strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+	}
+	slices.Sort(stacks)
+	return stacks, nil
+}

@@ -1,0 +1,79 @@
+package delivery
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+)
+
+// deliveredOutput is the stack's output that says how each workload is delivered now.
+const deliveredOutput = "delivered"
+
+// handedOver follows a delivery in that output when its objects stay in the cluster.
+const handedOver = ", to be handed over"
+
+// deliveries are what the next update is told of this one.
+func deliveries(args *Args) pulumi.StringMap {
+	how := pulumi.StringMap{}
+	for _, workload := range args.Catalog {
+		if workload.Direct {
+			continue
+		}
+		text := string(args.Delivery)
+		if args.Handover {
+			text += handedOver
+		}
+		how[workload.Name] = pulumi.String(text)
+	}
+	return how
+}
+
+// checkHandover refuses to change the delivery of what isn't made to stay: the engine would
+// delete it, pods and all, after it was made by the other.
+func checkHandover(ctx *pulumi.Context, args *Args) error {
+	before, err := deliveredBefore(ctx)
+	if err != nil {
+		return err
+	}
+	var lost []string
+	for _, workload := range args.Catalog {
+		how := before[workload.Name]
+		if workload.Direct || how == "" || strings.HasSuffix(how, handedOver) || how == string(args.Delivery) {
+			continue
+		}
+		lost = append(lost, workload.Name)
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	slices.Sort(lost)
+	return fmt.Errorf("delivery is %s, and these workloads run by the other one: %s; with the key changed alone their pods "+
+		"would be deleted; set it back, and run: make switch STACK=%s DELIVERY=%s REAL=1",
+		args.Delivery, strings.Join(lost, ", "), ctx.Stack(), args.Delivery)
+}
+
+// deliveredBefore reads what the update before this one said. It asks the backend, in a preview
+// too, and no cluster.
+func deliveredBefore(ctx *pulumi.Context) (map[string]string, error) {
+	args := struct {
+		Name string `pulumi:"name"`
+	}{fmt.Sprintf("%s/%s/%s", ctx.Organization(), ctx.Project(), ctx.Stack())}
+	var result struct {
+		Outputs map[string]any `pulumi:"outputs"`
+	}
+	// What a StackReference asks too; that would also be a resource, whose every output is shown
+	// at each preview.
+	if _, err := ctx.InvokePackageRaw("pulumi:pulumi:readStackOutputs", &args, &result, ""); err != nil {
+		return nil, fmt.Errorf("reading how the stack's workloads are delivered now: %w", err)
+	}
+	how := map[string]string{}
+	outputs, _ := result.Outputs[deliveredOutput].(map[string]any)
+	for name, value := range outputs {
+		if text, isText := value.(string); isText {
+			how[name] = text
+		}
+	}
+	return how, nil
+}

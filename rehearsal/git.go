@@ -1,0 +1,290 @@
+package rehearsal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	imagev1 "github.com/fluxcd/image-reflector-controller/api/v1"
+
+	gogit "github.com/go-git/go-git/v5"
+	gitconfig "github.com/go-git/go-git/v5/config"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/transport"
+	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
+
+	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/rehearsal/forge"
+	"github.com/nullify005/manager-cluster-state/render"
+	"github.com/nullify005/manager-cluster-state/stack"
+	"github.com/nullify005/manager-cluster-state/workloads"
+)
+
+const (
+	remoteName = "origin"
+	gitSeconds = 60
+)
+
+// Checkout is the folder of a clone of the rehearsal's repository: what is committed and pushed
+// there, Flux pulls.
+func (r *Rehearsal) Checkout() string { return r.folder.join("checkout") }
+
+// pushedImages records which list of images of the project was pushed last: the one in Git may
+// have been edited by image automation since.
+func (f folder) pushedImages() string { return f.join("forge", "pushed-images") }
+
+// pushIfPulled is pushManifests where Flux pulls.
+func (r *Rehearsal) pushIfPulled(ctx context.Context) error {
+	cfg, err := r.Rehearsed()
+	if err != nil || cfg.Delivery != config.FluxCD {
+		return err
+	}
+	return r.pushManifests(ctx)
+}
+
+// pushManifests has the Git host hold what the stack's configuration would have Flux pull:
+// rendered, and sealed with the rehearsal's own keys. It pushes nothing when that is there.
+func (r *Rehearsal) pushManifests(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, gitSeconds*time.Second)
+	defer cancel()
+	cfg, err := r.secretConfig(ctx)
+	if err != nil {
+		return err
+	}
+	checkout, err := r.openCheckout(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("cloning the rehearsal's repository: %w", err)
+	}
+	if err := r.writeManifests(ctx, cfg); err != nil {
+		return err
+	}
+	pushed, err := r.push(ctx, checkout, cfg, "Render stack "+r.stack)
+	if err != nil {
+		return fmt.Errorf("pushing the rendered manifests: %w", err)
+	}
+	if pushed {
+		r.log.Info("pushed the rendered manifests", "branch", cfg.Git.Branch, "checkout", r.Checkout())
+	}
+	return nil
+}
+
+// secretConfig is the rehearsed configuration with its secrets.
+func (r *Rehearsal) secretConfig(ctx context.Context) (*config.Config, error) {
+	s := &stack.Stack{
+		Project: r.root, Name: r.stack, Pulumi: r.tool("pulumi"), Env: r.engine.environment(), ConfigFile: r.folder.config(r.stack),
+	}
+	return s.Config(ctx)
+}
+
+func (r *Rehearsal) gitAuth(cfg *config.Config) (transport.AuthMethod, error) {
+	record, err := r.forge()
+	if err != nil {
+		return nil, err
+	}
+	auth, err := gitssh.NewPublicKeys("git", []byte(record.OwnerKey), "")
+	if err != nil {
+		return nil, fmt.Errorf("reading the key of the repository's owner: %w", err)
+	}
+	auth.HostKeyCallback, err = gitssh.NewKnownHostsCallback(r.folder.knownHosts())
+	if err != nil {
+		return nil, fmt.Errorf("reading the host key of %s: %w", cfg.Git.URL, err)
+	}
+	return auth, nil
+}
+
+// openCheckout leaves the clone at the newest commit of the branch; what was committed there and
+// not pushed is an error to be told rather than lost.
+func (r *Rehearsal) openCheckout(ctx context.Context, cfg *config.Config) (*gogit.Repository, error) {
+	auth, err := r.gitAuth(cfg)
+	if err != nil {
+		return nil, err
+	}
+	repository, err := gogit.PlainOpen(r.Checkout())
+	if errors.Is(err, gogit.ErrRepositoryNotExists) {
+		if repository, err = gogit.PlainInit(r.Checkout(), false); err == nil {
+			_, err = repository.CreateRemote(&gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}})
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	branch := plumbing.NewBranchReferenceName(cfg.Git.Branch)
+	if err := repository.Storer.SetReference(plumbing.NewSymbolicReference(plumbing.HEAD, branch)); err != nil {
+		return nil, err
+	}
+	err = repository.FetchContext(ctx, &gogit.FetchOptions{RemoteName: remoteName, Auth: auth})
+	switch {
+	case errors.Is(err, transport.ErrEmptyRemoteRepository):
+		return repository, nil
+	case err != nil && !errors.Is(err, gogit.NoErrAlreadyUpToDate):
+		return nil, err
+	}
+	newest, err := repository.Reference(plumbing.NewRemoteReferenceName(remoteName, cfg.Git.Branch), true)
+	if errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return repository, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	tree, err := repository.Worktree()
+	if err != nil {
+		return nil, err
+	}
+	return repository, tree.Reset(&gogit.ResetOptions{Commit: newest.Hash(), Mode: gogit.HardReset})
+}
+
+// writeManifests renders and seals into the clone.
+func (r *Rehearsal) writeManifests(ctx context.Context, cfg *config.Config) error {
+	images, err := workloads.LoadImages(filepath.Join(r.root, cfg.Images))
+	if err != nil {
+		return err
+	}
+	catalog, err := r.catalog(cfg, images)
+	if err != nil {
+		return err
+	}
+	folder := filepath.Join(r.Checkout(), filepath.FromSlash(render.Folder(r.stack)))
+	have, err := render.Read(folder)
+	if err != nil {
+		return err
+	}
+	sealed, err := render.Seal(catalog, cfg.Sealing.Keys, have)
+	if err != nil {
+		return err
+	}
+	want, err := render.Render(&render.Args{Catalog: catalog, Images: images, ImagesFile: cfg.Images, Sealed: sealed})
+	if err != nil {
+		return err
+	}
+	for _, useless := range render.Useless(sealed, have) {
+		if err := os.Remove(filepath.Join(folder, filepath.FromSlash(useless))); err != nil {
+			return fmt.Errorf("removing a sealed secret: %w", err)
+		}
+	}
+	if _, err := render.Write(folder, want, have); err != nil {
+		return err
+	}
+	if err := r.publishImages(ctx, cfg, catalog, images); err != nil {
+		return err
+	}
+	return r.writeImages(cfg)
+}
+
+// writeImages copies the project's list of images, unless it is the one that was pushed last.
+func (r *Rehearsal) writeImages(cfg *config.Config) error {
+	content, err := os.ReadFile(filepath.Join(r.root, cfg.Images))
+	if err != nil {
+		return fmt.Errorf("reading the list of images: %w", err)
+	}
+	sum := sha256.Sum256(content)
+	digest := hex.EncodeToString(sum[:])
+	before, err := os.ReadFile(r.folder.pushedImages())
+	if err == nil && string(before) == digest {
+		return nil
+	}
+	target := filepath.Join(r.Checkout(), filepath.FromSlash(cfg.Images))
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		return fmt.Errorf("writing the list of images: %w", err)
+	}
+	if err := os.WriteFile(target, content, 0o600); err != nil {
+		return fmt.Errorf("writing the list of images: %w", err)
+	}
+	if err := writePrivate(r.folder.pushedImages(), []byte(digest)); err != nil {
+		return fmt.Errorf("recording the list of images: %w", err)
+	}
+	return nil
+}
+
+// publishImages has the registry hold each image that Flux scans for new tags, at the tag that
+// the list has.
+func (r *Rehearsal) publishImages(ctx context.Context, cfg *config.Config, catalog []workloads.Workload, images workloads.Images) error {
+	client, err := r.Forge()
+	if err != nil {
+		return err
+	}
+	for _, workload := range catalog {
+		for _, object := range workload.Objects {
+			scanned, isScan := object.(*imagev1.ImageRepository)
+			if !isScan {
+				continue
+			}
+			name := strings.TrimPrefix(scanned.Spec.Image, cfg.Flux.ImageRegistry+"/")
+			for image, reference := range images {
+				tag, tagged := strings.CutPrefix(reference, image+":")
+				if !tagged || !strings.HasSuffix(image, "/"+name) {
+					continue
+				}
+				if err := client.PushImage(ctx, forge.Image{Name: name, Tag: tag}); err != nil {
+					return fmt.Errorf("publishing %s: %w", image, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// push commits whatever differs in the clone, and says whether anything did.
+func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg *config.Config, message string) (bool, error) {
+	auth, err := r.gitAuth(cfg)
+	if err != nil {
+		return false, err
+	}
+	tree, err := repository.Worktree()
+	if err != nil {
+		return false, err
+	}
+	if err := tree.AddWithOptions(&gogit.AddOptions{All: true}); err != nil {
+		return false, err
+	}
+	status, err := tree.Status()
+	if err != nil || status.IsClean() {
+		return false, err
+	}
+	author := &object.Signature{Name: "rehearsal", Email: "rehearsal@localhost", When: time.Now()}
+	if _, err := tree.Commit(message, &gogit.CommitOptions{Author: author}); err != nil {
+		return false, err
+	}
+	branch := plumbing.NewBranchReferenceName(cfg.Git.Branch)
+	err = repository.PushContext(ctx, &gogit.PushOptions{
+		RemoteName: remoteName, Auth: auth, RefSpecs: []gitconfig.RefSpec{gitconfig.RefSpec(branch + ":" + branch)},
+	})
+	return err == nil, err
+}
+
+// Edit changes files of the repository, by their paths, and pushes: what a person does with an
+// editor, git commit and git push.
+func (r *Rehearsal) Edit(ctx context.Context, message string, edits map[string]func(before string) string) error {
+	cfg, err := r.secretConfig(ctx)
+	if err != nil {
+		return err
+	}
+	checkout, err := r.openCheckout(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("reading the rehearsal's repository: %w", err)
+	}
+	for name, edit := range edits {
+		path := filepath.Join(r.Checkout(), filepath.FromSlash(name))
+		before, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("editing %s: %w", name, err)
+		}
+		if err := os.WriteFile(path, []byte(edit(string(before))), 0o600); err != nil {
+			return fmt.Errorf("editing %s: %w", name, err)
+		}
+	}
+	pushed, err := r.push(ctx, checkout, cfg, message)
+	if err == nil && !pushed {
+		err = errors.New("nothing differs")
+	}
+	if err != nil {
+		return fmt.Errorf("pushing %q: %w", message, err)
+	}
+	return nil
+}

@@ -1,0 +1,297 @@
+// Package stack reads and writes the configuration of a real stack through pulumi's command
+// line: whatever the backend and the secrets provider are, pulumi knows them. Secrets go in on
+// standard input and come out in memory; none is ever an argument, a message or a file of ours.
+package stack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/nullify005/manager-cluster-state/config"
+)
+
+// sealingKeys is the path of the list of sealing keys.
+const sealingKeys = "sealing.keys"
+
+// Stack is one stack of a project.
+type Stack struct {
+	// Project is the folder of Pulumi.yaml.
+	Project string
+	// Name of the stack: production, or OWNER/PROJECT/production.
+	Name string
+	// Pulumi is the program; empty means the one on PATH, or else in .tools/bin of the project.
+	Pulumi string
+	// Env is added to this process's environment.
+	Env []string
+	// ConfigFile is the stack file; empty means the stack's own in the project.
+	ConfigFile string
+}
+
+// File is where the stack's configuration stands.
+func (s *Stack) File() string {
+	if s.ConfigFile != "" {
+		return s.ConfigFile
+	}
+	return filepath.Join(s.Project, "Pulumi."+path.Base(s.Name)+".yaml")
+}
+
+// Config loads the configuration with its secrets. With config.SkipSecrets, what is missing
+// among the secrets is no error.
+func (s *Stack) Config(ctx context.Context, options ...config.Option) (*config.Config, error) {
+	project, err := s.project()
+	if err != nil {
+		return nil, err
+	}
+	values, secretKeys, err := s.values(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(project, values, secretKeys, time.Now(), options...)
+}
+
+// values are the texts of the stack's config, as a program gets them.
+func (s *Stack) values(ctx context.Context) (values map[string]string, secretKeys []string, err error) {
+	out, err := s.run(ctx, "", "config", "--show-secrets", "--json")
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the config of stack %s: %w", s.Name, err)
+	}
+	var entries map[string]struct {
+		Value  *string `json:"value"`
+		Secret bool    `json:"secret"`
+	}
+	if json.Unmarshal(out, &entries) != nil { // its error may quote what it read
+		return nil, nil, fmt.Errorf("reading the config of stack %s: pulumi config --json printed no JSON of the form that is known", s.Name)
+	}
+	values = make(map[string]string, len(entries))
+	for key, entry := range entries {
+		if entry.Value == nil {
+			return nil, nil, fmt.Errorf("reading the config of stack %s: pulumi shows no value of %s", s.Name, key)
+		}
+		values[key] = *entry.Value
+		if entry.Secret {
+			secretKeys = append(secretKeys, key)
+		}
+	}
+	slices.Sort(secretKeys)
+	return values, secretKeys, nil
+}
+
+// Set stores one value at a path like git.branch. As pulumi has it, true, false and integers
+// below the first level are stored as such.
+func (s *Stack) Set(ctx context.Context, path, value string, secret bool) error {
+	kind := "--plaintext"
+	if secret {
+		kind = "--secret"
+	}
+	return s.change(ctx, "setting", path, value, "set", "--raw", kind)
+}
+
+// Remove deletes what is at a path.
+func (s *Stack) Remove(ctx context.Context, path string) error {
+	return s.change(ctx, "removing", path, "", "rm")
+}
+
+// AppendSealingKey adds a pair to the sealing keys, both halves or none.
+func (s *Stack) AppendSealingKey(ctx context.Context, key config.SealingKey) error {
+	cfg, err := s.Config(ctx, config.SkipSecrets())
+	if err != nil {
+		return err
+	}
+	item := fmt.Sprintf("%s[%d]", sealingKeys, len(cfg.Sealing.Keys))
+	err = s.Set(ctx, item+".privateKey", key.PrivateKey, true)
+	if err == nil {
+		err = s.Set(ctx, item+".certificate", key.Certificate, false)
+	}
+	if err == nil {
+		return nil
+	}
+	// The context may be what ended it, and half a pair helps nobody.
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if len(s.items(undo)) > len(cfg.Sealing.Keys) {
+		err = errors.Join(err, s.Remove(undo, item))
+	}
+	return err
+}
+
+// items are the sealing keys that are there now, as far as they can be read.
+func (s *Stack) items(ctx context.Context) []config.SealingKey {
+	cfg, err := s.Config(ctx, config.SkipSecrets())
+	if err != nil {
+		return nil
+	}
+	return cfg.Sealing.Keys
+}
+
+func (s *Stack) change(ctx context.Context, doing, path, stdin string, args ...string) error {
+	project, err := s.project()
+	if err != nil {
+		return err
+	}
+	args = slices.Concat([]string{"config"}, args, []string{"--path", project + ":" + path})
+	if _, err := s.run(ctx, stdin, args...); err != nil {
+		return fmt.Errorf("%s %s of stack %s: %w", doing, path, s.Name, err)
+	}
+	return nil
+}
+
+// project is the name that the project's config keys begin with.
+func (s *Stack) project() (string, error) {
+	content, err := os.ReadFile(filepath.Join(s.Project, "Pulumi.yaml"))
+	if err != nil {
+		return "", fmt.Errorf("reading the project: %w; run it in the folder of Pulumi.yaml, or name that with --project", err)
+	}
+	var project struct {
+		Name string `json:"name"`
+	}
+	if err := yaml.Unmarshal(content, &project); err != nil || project.Name == "" {
+		return "", fmt.Errorf("reading the project: %s names no project", filepath.Join(s.Project, "Pulumi.yaml"))
+	}
+	return project.Name, nil
+}
+
+// run runs pulumi for what it prints.
+func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, error) {
+	if s.Name == "" || strings.HasPrefix(s.Name, "-") {
+		return nil, fmt.Errorf("%q is no name of a stack; name one with --stack", s.Name)
+	}
+	args = append(args, "--stack", s.Name, "--cwd", s.Project, "--non-interactive", "--color", "never")
+	if s.ConfigFile != "" {
+		file, err := filepath.Abs(s.ConfigFile)
+		if err != nil {
+			return nil, fmt.Errorf("finding the stack file: %w", err)
+		}
+		args = append(args, "--config-file", file)
+	}
+	cmd := exec.CommandContext(ctx, s.program(), args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	// Asked to stop, it finishes what it writes.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return stdout.Bytes(), nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("pulumi %s: %w", args[0], ctx.Err())
+	case errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("pulumi is not there: %w; build it with: make tools", err)
+	}
+	words := said(stderr.String(), stdin)
+	if words == "" {
+		words = err.Error()
+	}
+	if mend := s.mend(words); mend != "" {
+		words += "; " + mend
+	}
+	return nil, errors.New(words)
+}
+
+// program is the one that was given, the one on PATH, or the project's own.
+func (s *Stack) program() string {
+	const name = "pulumi"
+	if s.Pulumi != "" {
+		return s.Pulumi
+	}
+	own := filepath.Join(s.Project, ".tools", "bin", name)
+	if _, err := exec.LookPath(name); err != nil {
+		if absolute, err := filepath.Abs(own); err == nil {
+			return absolute
+		}
+	}
+	return name
+}
+
+// said is what pulumi wrote about a failure, without anything of what it was given.
+func said(stderr, stdin string) string {
+	const shortest = 4 // a shorter line would be found in any text
+	for line := range strings.Lines(stdin) {
+		if line = strings.TrimSpace(line); len(line) >= shortest {
+			stderr = strings.ReplaceAll(stderr, line, "…")
+		}
+	}
+	return strings.TrimPrefix(strings.TrimSpace(stderr), "error: ")
+}
+
+// mend says what to do about what pulumi said.
+func (s *Stack) mend(words string) string {
+	switch {
+	case strings.Contains(words, "no stack named"):
+		return "make it with: pulumi stack init " + s.Name
+	case strings.Contains(words, "PULUMI_ACCESS_TOKEN"), strings.Contains(words, "pulumi login"):
+		return "log in with: pulumi login, or pulumi login --local"
+	case strings.Contains(words, "passphrase"):
+		return "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to what the stack was made with"
+	default:
+		return ""
+	}
+}
+
+// Output is one of the stack's outputs, secret or not.
+func (s *Stack) Output(ctx context.Context, name string) (string, error) {
+	out, err := s.run(ctx, "", "stack", "output", name, "--show-secrets")
+	if err != nil {
+		return "", fmt.Errorf("asking for output %s of stack %s: %w", name, s.Name, err)
+	}
+	return string(out), nil
+}
+
+// Pending counts the resources that an update would change.
+func (s *Stack) Pending(ctx context.Context) (int, error) {
+	out, err := s.run(ctx, "", "preview", "--json")
+	if err != nil {
+		return 0, fmt.Errorf("previewing stack %s: %w", s.Name, err)
+	}
+	var preview struct {
+		Steps []struct {
+			Op string `json:"op"`
+		} `json:"steps"`
+	}
+	if err := json.Unmarshal(out, &preview); err != nil {
+		return 0, fmt.Errorf("previewing stack %s: reading what pulumi said: %w", s.Name, err)
+	}
+	pending := 0
+	for _, step := range preview.Steps {
+		if step.Op != "same" && step.Op != "read" {
+			pending++
+		}
+	}
+	return pending, nil
+}
+
+// Up runs the update, and passes its output on.
+func (s *Stack) Up(ctx context.Context, out io.Writer) error {
+	args := []string{"up", "--yes", "--skip-preview", "--suppress-progress", "--stack", s.Name, "--cwd", s.Project, "--non-interactive"}
+	if s.ConfigFile != "" {
+		file, err := filepath.Abs(s.ConfigFile)
+		if err != nil {
+			return fmt.Errorf("finding the stack file: %w", err)
+		}
+		args = append(args, "--config-file", file)
+	}
+	cmd := exec.CommandContext(ctx, s.program(), args...)
+	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	// Asked to stop, it finishes what it has begun and keeps its state whole.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("pulumi up of stack %s: %w", s.Name, errors.Join(ctx.Err(), err))
+	}
+	return nil
+}

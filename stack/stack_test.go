@@ -1,0 +1,206 @@
+package stack_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/seal"
+	"github.com/nullify005/manager-cluster-state/stack"
+)
+
+const stackFile = `config:
+  manager-cluster-state:cluster:
+    # Comments stay.
+    kind: existing
+    name: home
+    kubeconfig: kubeconfig.yaml
+  manager-cluster-state:domain: localtest.me
+  manager-cluster-state:hvac:
+    device: "127934703953"
+    location: r3fup88
+  manager-cluster-state:sealing:
+    protect: true
+`
+
+// newStack makes one in a project and a backend of its own.
+func newStack(t *testing.T) *stack.Stack {
+	t.Helper()
+	program, err := filepath.Abs(filepath.Join("..", ".tools", "bin", "pulumi"))
+	require.NoError(t, err)
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("needs pulumi: go run ./tools/build pulumi")
+	}
+	project, state := t.TempDir(), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(project, "Pulumi.yaml"), []byte("name: manager-cluster-state\nruntime: go\n"), 0o600))
+	s := &stack.Stack{Project: project, Name: "production", Pulumi: program, Env: []string{
+		"PULUMI_HOME=" + t.TempDir(), "PULUMI_BACKEND_URL=file://" + state, "PULUMI_CONFIG_PASSPHRASE=canary-passphrase",
+		"PULUMI_CONFIG_PASSPHRASE_FILE=", "PULUMI_ACCESS_TOKEN=",
+	}}
+	cmd := exec.CommandContext(t.Context(), program, "stack", "init", s.Name, "--cwd", project, "--non-interactive")
+	cmd.Env = append(os.Environ(), s.Env...)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	salt, err := os.ReadFile(s.File())
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(s.File(), append([]byte(stackFile), salt...), 0o600))
+	return s
+}
+
+func contentOf(t *testing.T, s *stack.Stack) string {
+	t.Helper()
+	content, err := os.ReadFile(s.File())
+	require.NoError(t, err)
+	return string(content)
+}
+
+func TestStack_ReadsWhatItWrote(t *testing.T) {
+	s := newStack(t)
+	ctx := t.Context()
+	before := contentOf(t, s)
+	cfg, err := s.Config(ctx, config.SkipSecrets())
+	require.NoError(t, err)
+	assert.Equal(t, config.Text("127934703953"), cfg.HVAC.Device, "every digit")
+	assert.Equal(t, before, contentOf(t, s), "reading writes nothing")
+	_, err = s.Config(ctx)
+	require.ErrorContains(t, err, "secrets.intesis.username is missing")
+
+	private, _, err := seal.NewDeployKey("test")
+	require.NoError(t, err)
+	require.NoError(t, s.Set(ctx, "secrets.deployKey", private, true))
+	require.NoError(t, s.Set(ctx, "secrets.intesis.password", "-canary password", true))
+	require.NoError(t, s.Set(ctx, "git.branch", "-x", false))
+	require.NoError(t, s.Set(ctx, "git.branch", "trial", false))
+	require.NoError(t, s.Set(ctx, "handover", "true", false))
+	cfg, err = s.Config(ctx, config.SkipSecrets())
+	require.NoError(t, err)
+	assert.Equal(t, private, cfg.Secrets.DeployKey, "with its last line break")
+	assert.Equal(t, "-canary password", cfg.Secrets.Intesis.Password)
+	assert.Equal(t, "trial", cfg.Git.Branch)
+	assert.True(t, cfg.Handover)
+
+	require.NoError(t, s.Remove(ctx, "handover"))
+	cfg, err = s.Config(ctx, config.SkipSecrets())
+	require.NoError(t, err)
+	assert.False(t, cfg.Handover)
+
+	after := contentOf(t, s)
+	assert.NotContains(t, after, "canary")
+	assert.NotContains(t, after, "PRIVATE KEY")
+	assert.Contains(t, after, "# Comments stay.")
+}
+
+func TestStack_AppendsSealingKeys(t *testing.T) {
+	s := newStack(t)
+	for i := range 2 {
+		key, err := seal.NewSealingKey(time.Now().Add(time.Duration(i-2) * time.Hour))
+		require.NoError(t, err)
+		require.NoError(t, s.AppendSealingKey(t.Context(), key))
+		cfg, err := s.Config(t.Context(), config.SkipSecrets())
+		require.NoError(t, err)
+		require.Len(t, cfg.Sealing.Keys, i+1)
+		assert.Equal(t, key, cfg.Sealing.Keys[i])
+		assert.True(t, cfg.Sealing.Protect, "what stands beside them stays")
+		assert.Contains(t, contentOf(t, s), "BEGIN CERTIFICATE", "the public half is readable")
+		assert.NotContains(t, contentOf(t, s), "PRIVATE KEY")
+	}
+}
+
+// failing is a pulumi that fails at the certificate, and else is the real one.
+func failing(t *testing.T, program string) string {
+	t.Helper()
+	script := "#!/bin/sh\ncase \"$*\" in *.certificate*) cat >&2; exit 1;; esac\nexec '" + program + "' \"$@\"\n"
+	path := filepath.Join(t.TempDir(), "pulumi")
+	require.NoError(t, os.WriteFile(path, []byte(script), 0o700))
+	return path
+}
+
+func TestStack_LeavesNoHalfOfASealingKey(t *testing.T) {
+	s := newStack(t)
+	s.Pulumi = failing(t, s.Pulumi)
+	err := s.AppendSealingKey(t.Context(), config.SealingKey{Certificate: "canary-certificate\n", PrivateKey: "canary-key\n"})
+	require.ErrorContains(t, err, "setting sealing.keys[0].certificate of stack production")
+	assert.NotContains(t, err.Error(), "canary", "what pulumi was given is not repeated")
+	cfg, err := s.Config(t.Context(), config.SkipSecrets())
+	require.NoError(t, err)
+	assert.Empty(t, cfg.Sealing.Keys)
+}
+
+func TestStack_SecretsAreOnNoCommandLine(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "arguments")
+	program := filepath.Join(t.TempDir(), "pulumi")
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\necho \"$@\" >>'"+log+"'\ncat >>'"+log+".stdin'\n"), 0o700))
+	project := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(project, "Pulumi.yaml"), []byte("name: p\n"), 0o600))
+	s := &stack.Stack{Project: project, Name: "dev", Pulumi: program, ConfigFile: "other.yaml"}
+	require.NoError(t, s.Set(t.Context(), "secrets.cloud.token", "canary", true))
+	arguments, err := os.ReadFile(log)
+	require.NoError(t, err)
+	assert.NotContains(t, string(arguments), "canary")
+	assert.Contains(t, string(arguments), "config set --raw --secret --path p:secrets.cloud.token --stack dev --cwd "+project)
+	assert.Contains(t, string(arguments), "--config-file /")
+	stdin, err := os.ReadFile(log + ".stdin")
+	require.NoError(t, err)
+	assert.Equal(t, "canary", string(stdin))
+}
+
+func TestStack_SaysWhatPulumiSaidAndWhatToDo(t *testing.T) {
+	made := newStack(t)
+	require.NoError(t, made.Set(t.Context(), "secrets.intesis.password", "canary-password", true))
+	for name, c := range map[string]struct {
+		change func(*stack.Stack)
+		want   []string
+	}{
+		"no such stack": {
+			func(s *stack.Stack) { s.Name = "other" }, []string{"no stack named 'other' found", "pulumi stack init other"},
+		},
+		"not logged in": {
+			func(s *stack.Stack) { s.Env = append(s.Env, "PULUMI_BACKEND_URL=", "PULUMI_HOME="+t.TempDir()) },
+			[]string{"PULUMI_ACCESS_TOKEN must be set", "pulumi login"},
+		},
+		"the wrong passphrase": {
+			func(s *stack.Stack) { s.Env = append(s.Env, "PULUMI_CONFIG_PASSPHRASE=other") },
+			[]string{"incorrect passphrase", "PULUMI_CONFIG_PASSPHRASE_FILE"},
+		},
+		"no passphrase": {
+			func(s *stack.Stack) { s.Env = withoutPassphrase(s.Env) }, []string{"passphrase must be set", "PULUMI_CONFIG_PASSPHRASE_FILE"},
+		},
+		"no pulumi":      {func(s *stack.Stack) { s.Pulumi = "no-such-pulumi" }, []string{"pulumi is not there", "make tools"}},
+		"another folder": {func(s *stack.Stack) { s.Project = t.TempDir() }, []string{"run it in the folder of Pulumi.yaml"}},
+		"no name":        {func(s *stack.Stack) { s.Name = "" }, []string{`"" is no name of a stack`, "--stack"}},
+		"an option":      {func(s *stack.Stack) { s.Name = "--help" }, []string{`"--help" is no name of a stack`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := *made
+			s.Env = append([]string{}, made.Env...)
+			c.change(&s)
+			_, err := s.Config(t.Context(), config.SkipSecrets())
+			for _, want := range c.want {
+				require.ErrorContains(t, err, want)
+			}
+			assert.NotContains(t, err.Error(), "canary")
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := made.Config(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func withoutPassphrase(env []string) []string {
+	var kept []string
+	for _, variable := range env {
+		if !strings.HasPrefix(variable, "PULUMI_CONFIG_PASSPHRASE=") {
+			kept = append(kept, variable)
+		}
+	}
+	return kept
+}
