@@ -90,7 +90,9 @@ func (r *switchedStack) ProjectDir() string { return r.Project }
 
 func (r *switchedStack) GitEnv() []string { return nil }
 
-func (r *switchedStack) Config(ctx context.Context) (*config.Config, error) { return r.Stack.Config(ctx) }
+func (r *switchedStack) Config(ctx context.Context) (*config.Config, error) {
+	return r.Stack.Config(ctx)
+}
 
 func (r *switchedStack) SetDelivery(ctx context.Context, delivery config.Delivery, handover bool) error {
 	if err := r.Set(ctx, "delivery", string(delivery), false); err != nil {
