@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -74,7 +76,8 @@ type wait struct {
 	ref     Ref
 	options WaitOptions
 	start   time.Time
-	silent  bool // at the last look, no controller had answered
+	silent  bool   // at the last look, no controller had answered
+	failed  string // what Flux last said that went wrong
 	told    map[string]bool
 }
 
@@ -102,6 +105,10 @@ func (w *wait) until(ctx context.Context, will func(context.Context, *object) (d
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s: %w", w.ref, context.Cause(ctx))
 		case <-timer.C:
+			// It may be trying again just now.
+			if !strings.Contains(why, w.failed) {
+				why += "; before that: " + w.failed
+			}
 			return fmt.Errorf("%s %w after %s: %s", w.ref, ErrTimeout, timeout, why+unready(ctx, w.client, last))
 		case <-time.After(pollInterval):
 		}
@@ -112,6 +119,12 @@ func (w *wait) ask(ctx context.Context, will func(context.Context, *object) (boo
 	w.silent = false
 	o, err = get(ctx, w.client, w.ref)
 	if err == nil {
+		if ready := o.condition(meta.ReadyCondition); ready != nil && ready.Status != metav1.ConditionUnknown {
+			w.failed = ""
+			if ready.Status == metav1.ConditionFalse && o.current(ready) {
+				w.failed = sentence(ready)
+			}
+		}
 		done, why, err = will(ctx, o)
 	}
 	if err != nil && isTransient(err) && !errors.Is(err, ErrStalled) {

@@ -180,6 +180,21 @@ func TestWaitReady_TellsEachThingOnce(t *testing.T) {
 	assert.Empty(t, told)
 }
 
+func TestWaitReady_AtTheEndSaysWhatWentWrongAlsoWhileItIsTriedAgain(t *testing.T) {
+	c, namespace := live(t)
+	k := newKustomization(t, c, namespace, "app")
+	setStatus(t, c, k, "", says(k, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file"))
+	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{
+		Timeout: brief, Progress: func(message string) {
+			if strings.HasPrefix(message, "BuildFailed") {
+				setStatus(t, c, k, "", says(k, meta.ReadyCondition, metav1.ConditionUnknown, "Progressing", "Building manifests"))
+			}
+		},
+	})
+	require.ErrorIs(t, err, flux.ErrTimeout)
+	assert.ErrorContains(t, err, "is not ready after 1.2s: Progressing: Building manifests; before that: BuildFailed: no such file")
+}
+
 func TestWaitReady_EndsWhenInterrupted(t *testing.T) {
 	c, namespace := live(t)
 	k := newKustomization(t, c, namespace, "app")
