@@ -29,6 +29,9 @@ type Args struct {
 	Catalog []workloads.Workload
 	// Images are the references whose tags Git has in one file.
 	Images workloads.Images
+	// GitEnv is added to the environment of the git command, which reads the branch as the user
+	// does while the deploy key isn't registered.
+	GitEnv []string
 }
 
 // NotThereError lists what the branch lacks.
@@ -60,7 +63,7 @@ func (e *UnreachableError) Unwrap() error { return e.cause }
 // The error is a NotThereError where the branch lacks something, and an UnreachableError where
 // it could not be read.
 func Check(ctx context.Context, args *Args) (revision string, err error) {
-	head, err := fetch(ctx, args.Config)
+	head, err := args.fetch(ctx)
 	if errors.Is(err, git.ErrNoBranch) {
 		return "", &NotThereError{Branch: args.Config.Git.Branch, Stack: args.Stack, Problems: []string{"there is no such branch"}}
 	}
@@ -91,7 +94,8 @@ func Check(ctx context.Context, args *Args) (revision string, err error) {
 
 // fetch reads the branch with the key that Flux will pull with; before that is registered, as
 // the user.
-func fetch(ctx context.Context, cfg *config.Config) (*git.Head, error) {
+func (a *Args) fetch(ctx context.Context) (*git.Head, error) {
+	cfg := a.Config
 	remote := git.Remote{
 		URL: cfg.Git.URL, Branch: cfg.Git.Branch, PrivateKey: cfg.Secrets.DeployKey, HostKeys: cfg.Git.HostKeys(),
 	}
@@ -99,7 +103,7 @@ func fetch(ctx context.Context, cfg *config.Config) (*git.Head, error) {
 	if !errors.Is(err, git.ErrNoAccess) {
 		return head, err
 	}
-	head, userErr := git.FetchAsUser(ctx, remote)
+	head, userErr := git.FetchAsUser(ctx, remote, a.GitEnv...)
 	if userErr != nil {
 		return nil, errors.Join(err, userErr)
 	}
@@ -145,7 +149,7 @@ func (a *Args) sealed(have render.Files) ([]string, error) {
 
 // Images are the references in the branch's own list.
 func Images(ctx context.Context, args *Args) (workloads.Images, error) {
-	head, err := fetch(ctx, args.Config)
+	head, err := args.fetch(ctx)
 	if err != nil {
 		return nil, &UnreachableError{err}
 	}

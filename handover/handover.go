@@ -23,6 +23,8 @@ type Stack interface {
 	StackName() string
 	// ProjectDir is the folder that its list of images is relative to.
 	ProjectDir() string
+	// GitEnv is added to the environment of git, when it reads the branch as the user.
+	GitEnv() []string
 	// Config is its configuration now, with its secrets.
 	Config(ctx context.Context) (*config.Config, error)
 	// SetDelivery changes the two keys of its configuration.
@@ -104,7 +106,7 @@ func check(ctx context.Context, stack Stack, cfg *config.Config, to config.Deliv
 	if err != nil {
 		return err
 	}
-	args := &branch.Args{Config: &pulled, Stack: stack.StackName(), Catalog: catalog, Images: images}
+	args := &branch.Args{Config: &pulled, Stack: stack.StackName(), Catalog: catalog, Images: images, GitEnv: stack.GitEnv()}
 	tags, err := branch.Images(ctx, args)
 	if err != nil {
 		return err

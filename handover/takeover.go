@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -15,12 +16,19 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
-const fluxLabels = "kustomize.toolkit.fluxcd.io/"
+const (
+	fluxLabels = "kustomize.toolkit.fluxcd.io/"
+
+	pollInterval = 100 * time.Millisecond
+	leaveBound   = time.Minute
+)
 
 // takeOver takes Flux's marks off the objects that Pulumi delivers now: a field that two
 // managers own can't be changed by one alone. SealedSecrets go, and leave their Secrets.
@@ -53,7 +61,11 @@ func takeOver(ctx context.Context, stack Stack, log *slog.Logger) error {
 					return err
 				}
 			}
-			changed, err := free(ctx, c, kind, client.ObjectKeyFromObject(object))
+			changed := false
+			err := retry.RetryOnConflict(retry.DefaultBackoff, func() (err error) {
+				changed, err = free(ctx, c, kind, client.ObjectKeyFromObject(object))
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -72,12 +84,21 @@ func leaveSecret(ctx context.Context, c client.Client, namespace, name string) e
 	sealed.SetGroupVersionKind(schema.GroupVersionKind{Group: "bitnami.com", Version: "v1alpha1", Kind: "SealedSecret"})
 	sealed.SetNamespace(namespace)
 	sealed.SetName(name)
-	// A finalizer of the API server's own keeps it until the Secret has lost its owner.
 	err := c.Delete(ctx, sealed, client.PropagationPolicy(metav1.DeletePropagationOrphan))
-	if err == nil || apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
 		return nil
 	}
-	return fmt.Errorf("deleting SealedSecret %s/%s: %w", namespace, name, err)
+	if err == nil {
+		// A finalizer of the API server's own keeps it until the Secret has lost its owner.
+		err = wait.PollUntilContextTimeout(ctx, pollInterval, leaveBound, true, func(ctx context.Context) (bool, error) {
+			err := c.Get(ctx, client.ObjectKeyFromObject(sealed), sealed)
+			return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("deleting SealedSecret %s/%s, and leaving its Secret: %w", namespace, name, err)
+	}
+	return nil
 }
 
 // free removes Flux's labels, and the marks of the managers that delivered an object before.
@@ -87,10 +108,7 @@ func free(ctx context.Context, c client.Client, kind schema.GroupVersionKind, ke
 	if err := c.Get(ctx, key, object); err != nil {
 		return false, fmt.Errorf("taking over %s %s: %w", kind.Kind, key, err)
 	}
-	kept := slices.DeleteFunc(slices.Clone(object.ManagedFields), func(entry metav1.ManagedFieldsEntry) bool {
-		return entry.Subresource == "" && (entry.Manager == "kustomize-controller" ||
-			kind.Kind == "Secret" && !strings.HasPrefix(entry.Manager, "pulumi-kubernetes"))
-	})
+	kept := pulumisOwn(object.ManagedFields, kind.Kind == "Secret")
 	labels := map[string]any{}
 	for label := range object.Labels {
 		if strings.HasPrefix(label, fluxLabels) {
@@ -110,4 +128,27 @@ func free(ctx context.Context, c client.Client, kind schema.GroupVersionKind, ke
 		return false, fmt.Errorf("taking over %s %s: %w", kind.Kind, key, err)
 	}
 	return true, nil
+}
+
+// pulumisOwn leaves out the marks of those who delivered the object before: of Flux, of what
+// opened a sealed Secret, and of the Pulumi resource that it was earlier on, whose manager has
+// another name than today's.
+func pulumisOwn(fields []metav1.ManagedFieldsEntry, isSecret bool) []metav1.ManagedFieldsEntry {
+	const pulumi = "pulumi-kubernetes"
+	var newest *metav1.ManagedFieldsEntry
+	for i, entry := range fields {
+		if strings.HasPrefix(entry.Manager, pulumi) && (newest == nil || !entry.Time.Before(newest.Time)) {
+			newest = &fields[i]
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(fields), func(entry metav1.ManagedFieldsEntry) bool {
+		switch {
+		case entry.Subresource != "":
+			return false
+		case strings.HasPrefix(entry.Manager, pulumi):
+			return entry.Manager != newest.Manager
+		default:
+			return isSecret || entry.Manager == "kustomize-controller"
+		}
+	})
 }

@@ -23,6 +23,8 @@ type readiness struct {
 	ready  bool
 	since  time.Time // when it last became available
 	reason string    // why it is not ready
+	// pulledBy is the workload that Flux delivers it with, if it does.
+	pulledBy string
 }
 
 // observed is what the API server says about everything that runs pods.
@@ -72,7 +74,7 @@ func (o *observed) diagnose() []readiness {
 }
 
 func (o *observed) deployment(d *appsv1.Deployment) readiness {
-	result := readiness{object: objectID{"Deployment", d.Namespace, d.Name}}
+	result := readiness{object: objectID{"Deployment", d.Namespace, d.Name}, pulledBy: d.Labels[pulledBy]}
 	wanted := replicas(d.Spec.Replicas)
 	available := deploymentCondition(d, appsv1.DeploymentAvailable)
 	if available != nil {
@@ -104,7 +106,7 @@ func (o *observed) deployment(d *appsv1.Deployment) readiness {
 }
 
 func (o *observed) counted(kind string, meta *metav1.ObjectMeta, ready bool, available, wanted int32) readiness {
-	result := readiness{object: objectID{kind, meta.Namespace, meta.Name}, ready: ready}
+	result := readiness{object: objectID{kind, meta.Namespace, meta.Name}, ready: ready, pulledBy: meta.Labels[pulledBy]}
 	for _, pod := range o.podsOf(meta.UID) {
 		if c := podCondition(&pod, corev1.PodReady); c != nil && c.LastTransitionTime.After(result.since) {
 			result.since = c.LastTransitionTime.Time

@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	imagev1 "github.com/fluxcd/image-reflector-controller/api/v1"
 
 	gogit "github.com/go-git/go-git/v5"
 	gitconfig "github.com/go-git/go-git/v5/config"
@@ -18,6 +21,7 @@ import (
 	gitssh "github.com/go-git/go-git/v5/plumbing/transport/ssh"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/rehearsal/forge"
 	"github.com/nullify005/manager-cluster-state/render"
 	"github.com/nullify005/manager-cluster-state/stack"
 	"github.com/nullify005/manager-cluster-state/workloads"
@@ -58,7 +62,7 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cloning the rehearsal's repository: %w", err)
 	}
-	if err := r.writeManifests(cfg); err != nil {
+	if err := r.writeManifests(ctx, cfg); err != nil {
 		return err
 	}
 	pushed, err := r.push(ctx, checkout, cfg, "Render stack "+r.stack)
@@ -137,7 +141,7 @@ func (r *Rehearsal) openCheckout(ctx context.Context, cfg *config.Config) (*gogi
 }
 
 // writeManifests renders and seals into the clone.
-func (r *Rehearsal) writeManifests(cfg *config.Config) error {
+func (r *Rehearsal) writeManifests(ctx context.Context, cfg *config.Config) error {
 	images, err := workloads.LoadImages(filepath.Join(r.root, cfg.Images))
 	if err != nil {
 		return err
@@ -167,6 +171,9 @@ func (r *Rehearsal) writeManifests(cfg *config.Config) error {
 	if _, err := render.Write(folder, want, have); err != nil {
 		return err
 	}
+	if err := r.publishImages(ctx, cfg, catalog, images); err != nil {
+		return err
+	}
 	return r.writeImages(cfg)
 }
 
@@ -191,6 +198,34 @@ func (r *Rehearsal) writeImages(cfg *config.Config) error {
 	}
 	if err := writePrivate(r.folder.pushedImages(), []byte(digest)); err != nil {
 		return fmt.Errorf("recording the list of images: %w", err)
+	}
+	return nil
+}
+
+// publishImages has the registry hold each image that Flux scans for new tags, at the tag that
+// the list has.
+func (r *Rehearsal) publishImages(ctx context.Context, cfg *config.Config, catalog []workloads.Workload, images workloads.Images) error {
+	client, err := r.Forge()
+	if err != nil {
+		return err
+	}
+	for _, workload := range catalog {
+		for _, object := range workload.Objects {
+			scanned, isScan := object.(*imagev1.ImageRepository)
+			if !isScan {
+				continue
+			}
+			name := strings.TrimPrefix(scanned.Spec.Image, cfg.Flux.ImageRegistry+"/")
+			for image, reference := range images {
+				tag, tagged := strings.CutPrefix(reference, image+":")
+				if !tagged || !strings.HasSuffix(image, "/"+name) {
+					continue
+				}
+				if err := client.PushImage(ctx, forge.Image{Name: name, Tag: tag}); err != nil {
+					return fmt.Errorf("publishing %s: %w", image, err)
+				}
+			}
+		}
 	}
 	return nil
 }
@@ -223,10 +258,22 @@ func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg 
 	return err == nil, err
 }
 
+// Pull brings the clone to the newest commit of the branch.
+func (r *Rehearsal) Pull(ctx context.Context) error {
+	cfg, err := r.Rehearsed()
+	if err != nil {
+		return err
+	}
+	if _, err := r.openCheckout(ctx, cfg); err != nil {
+		return fmt.Errorf("pulling the rehearsal's repository: %w", err)
+	}
+	return nil
+}
+
 // Edit changes files of the repository, by their paths, and pushes: what a person does with an
 // editor, git commit and git push.
 func (r *Rehearsal) Edit(ctx context.Context, message string, edits map[string]func(before string) string) error {
-	cfg, err := r.secretConfig(ctx)
+	cfg, err := r.Rehearsed()
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,8 @@ func (r rehearsed) StackName() string { return r.stack }
 
 func (r rehearsed) ProjectDir() string { return r.root }
 
+func (r rehearsed) GitEnv() []string { return r.gitEnvironment() }
+
 func (r rehearsed) Config(ctx context.Context) (*config.Config, error) { return r.secretConfig(ctx) }
 
 func (r rehearsed) SetDelivery(ctx context.Context, delivery config.Delivery, handover bool) error {

@@ -190,6 +190,9 @@ func (r *Rehearsal) Set(path string, value any) {
 	r.overrides[path] = value
 }
 
+// Unset takes back what Set replaced.
+func (r *Rehearsal) Unset(path string) { delete(r.overrides, path) }
+
 func (r *Rehearsal) sourceFile() string {
 	return filepath.Join(r.root, "Pulumi."+r.stack+".yaml")
 }
@@ -323,6 +326,8 @@ func (r *Rehearsal) StopCluster(ctx context.Context) error {
 type UpOptions struct {
 	// ExpectNoChanges makes an update that changes anything an error.
 	ExpectNoChanges bool
+	// KeepBranch pushes nothing before the update: Git stays as it is.
+	KeepBranch bool
 }
 
 // Up brings the stack up, from nothing or from whatever is there, and writes the report to
@@ -343,8 +348,10 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 		if err := r.engine.prepare(ctx); err != nil {
 			return err
 		}
-		if err := r.pushIfPulled(ctx); err != nil {
-			return err
+		if !options.KeepBranch {
+			if err := r.pushIfPulled(ctx); err != nil {
+				return err
+			}
 		}
 		return r.engine.settle(ctx)
 	}); err != nil {
@@ -535,7 +542,9 @@ func (r *Rehearsal) report(ctx context.Context) (*Report, error) {
 			return nil, err
 		}
 	}
-	report.Workloads, report.URLs = buildWorkloads(state, seen.diagnose()), state.urls
+	diagnosed := seen.diagnose()
+	state.addPulled(diagnosed)
+	report.Workloads, report.URLs = buildWorkloads(state, diagnosed), state.urls
 	var nodes corev1.NodeList
 	if err := c.List(ctx, &nodes); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
@@ -574,6 +583,11 @@ func (r *Rehearsal) Down(ctx context.Context) (stopped []Process, err error) {
 		return r.folder.remove()
 	})
 	return stopped, err
+}
+
+// StopControllers ends the controllers of Flux and of sealed-secrets, as if they had died.
+func (r *Rehearsal) StopControllers(ctx context.Context) error {
+	return r.locked(ctx, func() error { return r.stopControllers(ctx) })
 }
 
 // Running lists the processes of the rehearsal.

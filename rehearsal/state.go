@@ -33,8 +33,9 @@ type objectID struct {
 
 func (o objectID) String() string { return o.kind + " " + o.namespace + "/" + o.name }
 
-// workloadType is the type token of the component that delivers one workload.
-const workloadType = components.TokenDeliveryDirect
+// pulledBy is the label by which Flux marks what it delivers, with the Kustomization's name: the
+// workload's.
+const pulledBy = "kustomize.toolkit.fluxcd.io/name"
 
 func (e *engine) state(ctx context.Context) (*stackState, error) {
 	out, err := e.output(ctx, "stack", "export", "--stack", e.rehearsal.stack)
@@ -69,7 +70,7 @@ func parseState(data []byte) (*stackState, error) {
 		switch resource.Type {
 		case "pulumi:pulumi:Stack":
 			state.urls = stringsIn(resource.Outputs["urls"])
-		case workloadType:
+		case components.TokenDeliveryDirect, components.TokenDeliveryPulled:
 			index[resource.URN] = len(state.workloads)
 			state.workloads = append(state.workloads, workload{name: resource.URN[strings.LastIndex(resource.URN, "::")+2:]})
 		}
@@ -90,6 +91,18 @@ func parseState(data []byte) (*stackState, error) {
 		}
 	}
 	return state, nil
+}
+
+// addPulled gives each workload that Flux delivers what the cluster says is of it.
+func (s *stackState) addPulled(seen []readiness) {
+	for i := range s.workloads {
+		for _, object := range seen {
+			w := &s.workloads[i]
+			if object.pulledBy == w.name && !slices.Contains(w.objects, object.object) {
+				w.objects = append(w.objects, object.object)
+			}
+		}
+	}
 }
 
 func ownerOf(urn string, parents map[string]string, index map[string]int) (int, bool) {

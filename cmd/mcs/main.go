@@ -10,7 +10,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/nullify005/manager-cluster-state/rehearsal"
 )
@@ -26,6 +28,8 @@ func main() {
 }
 
 func run(args []string) int {
+	// What the Kubernetes client would log is in its errors too.
+	ctrllog.SetLogger(logr.Discard())
 	// Buffered for both: the first Ctrl-C stops in good order, the second at once.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -53,16 +53,23 @@ func (l *liveCluster) reconcile(ctx context.Context, name string, reset bool, ti
 		return err
 	}
 	var asked []flux.State
-	var sources []flux.Ref
 	for _, state := range found {
-		if state.Ready == flux.Suspended {
-			if name != "" {
-				return fmt.Errorf("%s is suspended: resume it with mcs resume %s", state.Ref, name)
-			}
+		switch {
+		case state.Ready != flux.Suspended:
+			asked = append(asked, state)
+		case name != "":
+			return fmt.Errorf("%s is suspended: resume it with mcs resume %s", state.Ref, name)
+		default:
 			fmt.Fprintf(l.app.stdout, "%s is suspended, and left alone\n", state.Ref)
-			continue
 		}
-		asked = append(asked, state)
+	}
+	return l.deliver(ctx, c, asked, reset, timeout)
+}
+
+// deliver brings sources up to date, then workloads to what their sources have.
+func (l *liveCluster) deliver(ctx context.Context, c client.Client, asked []flux.State, reset bool, timeout time.Duration) error {
+	var sources []flux.Ref
+	for _, state := range asked {
 		if state.Source.Name != "" && !slices.Contains(sources, state.Source) {
 			sources = append(sources, state.Source)
 		}
@@ -70,7 +77,7 @@ func (l *liveCluster) reconcile(ctx context.Context, name string, reset bool, ti
 	if err := l.fetch(ctx, c, sources, timeout); err != nil {
 		return err
 	}
-	return l.deliver(ctx, c, asked, reset, timeout)
+	return l.apply(ctx, c, asked, reset, timeout)
 }
 
 // fetch brings sources up to date.
@@ -86,8 +93,8 @@ func (l *liveCluster) fetch(ctx context.Context, c client.Client, sources []flux
 	return l.await(ctx, c, waits, timeout)
 }
 
-// deliver brings workloads to what their sources have now.
-func (l *liveCluster) deliver(ctx context.Context, c client.Client, asked []flux.State, reset bool, timeout time.Duration) error {
+// apply brings workloads to what their sources have now.
+func (l *liveCluster) apply(ctx context.Context, c client.Client, asked []flux.State, reset bool, timeout time.Duration) error {
 	var waits []awaited
 	for _, state := range asked {
 		ask := flux.Reconcile

@@ -53,7 +53,7 @@ func (a *application) resumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume WORKLOAD",
 		Short: "Have Flux deliver a suspended workload again, and wait until it is ready",
-		Long:  `resume ends a suspension, and waits until Flux has made of the workload what Git says.` + howSuspensionsRelate + onWhichCluster,
+		Long:  `resume ends a suspension, has Flux fetch the workload's source, and waits until it is ready.` + howSuspensionsRelate + onWhichCluster,
 		Example: `  mcs resume chat-hvac --stack production
   mcs resume chat-hvac --stack development --rehearsal`,
 		Args: oneWorkload,
@@ -77,7 +77,7 @@ func (l *liveCluster) resume(ctx context.Context, name string, timeout time.Dura
 	if err != nil {
 		return err
 	}
-	var waits []awaited
+	var resumed []flux.State
 	for _, state := range found {
 		if l.listed(state.Name) {
 			l.app.log.Warn("it is on the list `suspend` of the stack file: take it off, or pulumi up may suspend it again", "workload", state.Name)
@@ -89,7 +89,7 @@ func (l *liveCluster) resume(ctx context.Context, name string, timeout time.Dura
 		if err := flux.Resume(ctx, c, state.Ref); err != nil {
 			return err
 		}
-		waits = append(waits, awaited{Ref: state.Ref})
+		resumed = append(resumed, state)
 	}
-	return l.await(ctx, c, waits, timeout)
+	return l.deliver(ctx, c, resumed, false, timeout)
 }

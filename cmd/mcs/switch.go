@@ -88,6 +88,8 @@ func (r *realStack) StackName() string { return path.Base(r.Name) }
 
 func (r *realStack) ProjectDir() string { return r.Project }
 
+func (r *realStack) GitEnv() []string { return nil }
+
 func (r *realStack) Config(ctx context.Context) (*config.Config, error) { return r.Stack.Config(ctx) }
 
 func (r *realStack) SetDelivery(ctx context.Context, delivery config.Delivery, handover bool) error {

@@ -80,7 +80,7 @@ func TestWaitReady_SaysAtTheEndThatTheServerIsNotReached(t *testing.T) {
 // unsteady is the shared control plane behind a proxy that refuses as many requests as told to.
 func unsteady(t *testing.T, refuse int64, status int) []byte {
 	t.Helper()
-	config, err := clientcmd.RESTConfigFromKubeConfig(shared.kubeconfig)
+	config, err := clientcmd.BuildConfigFromFlags("", shared.Kubeconfig())
 	require.NoError(t, err)
 	transport, err := rest.TransportFor(config)
 	require.NoError(t, err)

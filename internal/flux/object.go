@@ -129,10 +129,12 @@ func read(raw *unstructured.Unstructured) (*object, error) {
 }
 
 func explain(ref Ref, err error) error {
+	// A client that has known the kind asks for the object of a kind that is gone.
+	noKind := apimeta.IsNoMatchError(err) || apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 	switch {
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err) && !noKind:
 		return fmt.Errorf("%s is %w", ref, ErrNotFound)
-	case apimeta.IsNoMatchError(err):
+	case apierrors.IsNotFound(err), apimeta.IsNoMatchError(err):
 		return fmt.Errorf("%s: the kind is %w: is Flux installed, with the controller of %s?", ref, ErrNotFound, ref.Group)
 	default:
 		return fmt.Errorf("asking the API server for %s: %w", ref, err)

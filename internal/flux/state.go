@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -83,7 +82,7 @@ func list(ctx context.Context, c client.Client, kind Ref) ([]State, error) {
 	defer cancel()
 	var raw unstructured.UnstructuredList
 	raw.SetGroupVersionKind(kind.GroupVersionKind)
-	if err := c.List(ctx, &raw); apimeta.IsNoMatchError(err) {
+	if err := c.List(ctx, &raw); gone(err) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("asking the API server for each %s: %w", kind.Kind, err)

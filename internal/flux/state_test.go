@@ -1,6 +1,8 @@
 package flux_test
 
 import (
+	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -138,6 +140,38 @@ func TestWorkloads_SaysHowEachStands(t *testing.T) {
 	state, err = flux.StateOf(t.Context(), c, flux.Kustomization(namespace, "good"))
 	require.NoError(t, err)
 	assert.Equal(t, flux.GitRepository(namespace, "source"), state.Source)
+}
+
+func TestWorkloads_OfAKindThatIsNotInstalledAreNone(t *testing.T) {
+	c, _ := live(t)
+	var definition apiextensionsv1.CustomResourceDefinition
+	require.NoError(t, c.Get(t.Context(), client.ObjectKey{Name: "helmreleases.helm.toolkit.fluxcd.io"}, &definition))
+	_, err := flux.Workloads(t.Context(), c)
+	require.NoError(t, err, "this client knows the kind now")
+	require.NoError(t, c.Delete(t.Context(), &definition))
+	t.Cleanup(func() {
+		definition.ObjectMeta = metav1.ObjectMeta{Name: definition.Name, Annotations: definition.Annotations, Labels: definition.Labels}
+		require.EventuallyWithT(t, func(t *assert.CollectT) {
+			require.NoError(t, client.IgnoreAlreadyExists(c.Create(context.Background(), definition.DeepCopy())))
+			require.NoError(t, c.List(context.Background(), &helmv2.HelmReleaseList{}))
+		}, 30*time.Second, 200*time.Millisecond, "served again")
+	})
+	kubeconfig, err := os.ReadFile(shared.Kubeconfig())
+	require.NoError(t, err)
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		// One that has known the kind, and one that never has.
+		fresh, err := flux.NewClient(kubeconfig, "")
+		require.NoError(t, err)
+		for _, asks := range []client.Client{c, fresh} {
+			_, err = flux.StateOf(context.Background(), asks, flux.HelmRelease("default", "none"))
+			require.ErrorContains(t, err, "is Flux installed", "it is gone by now")
+			all, err := flux.Workloads(context.Background(), asks)
+			require.NoError(t, err)
+			for _, state := range all {
+				assert.NotEqual(t, "HelmRelease", state.Kind)
+			}
+		}
+	}, 30*time.Second, 200*time.Millisecond)
 }
 
 func TestClearFinalizers_ClearsFluxsOwnKindsOfFluxsOwnFinalizerOnly(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
@@ -23,7 +24,14 @@ var (
 // DefaultTimeout bounds a wait that names no bound.
 const DefaultTimeout = 10 * time.Minute
 
-const pollInterval = 500 * time.Millisecond
+const (
+	pollInterval = 500 * time.Millisecond
+	// patience is how long a controller may be silent before that is worth telling.
+	patience = 5 * time.Second
+)
+
+// buildFolder is where kustomize-controller builds, a new one at each try.
+var buildFolder = regexp.MustCompile(`/kustomization-\d+`)
 
 // WaitOptions say what is waited for, beside being ready.
 type WaitOptions struct {
@@ -46,13 +54,13 @@ type WaitOptions struct {
 // such object, and with ErrTimeout and the last words of Flux when the time is over. An API server
 // that doesn't answer is asked again until then. What is suspended isn't waited for.
 func WaitReady(ctx context.Context, c client.Client, ref Ref, options WaitOptions) error {
-	w := &wait{client: c, ref: ref, options: options, told: map[string]bool{}}
+	w := newWait(c, ref, options)
 	return w.until(ctx, w.isReady)
 }
 
 // WaitHandled waits until a controller has taken up a request of Reconcile, or a later one.
 func WaitHandled(ctx context.Context, c client.Client, ref Ref, requestedAt string, timeout time.Duration) error {
-	w := &wait{client: c, ref: ref, options: WaitOptions{Timeout: timeout, RequestedAt: requestedAt}, told: map[string]bool{}}
+	w := newWait(c, ref, WaitOptions{Timeout: timeout, RequestedAt: requestedAt})
 	return w.until(ctx, func(_ context.Context, o *object) (bool, string, error) {
 		done, why := w.isHandled(o)
 		return done || o.Spec.Suspend || o.static(), why, nil
@@ -64,7 +72,13 @@ type wait struct {
 	client  client.Client
 	ref     Ref
 	options WaitOptions
+	start   time.Time
+	silent  bool // at the last look, no controller had answered
 	told    map[string]bool
+}
+
+func newWait(c client.Client, ref Ref, options WaitOptions) *wait {
+	return &wait{client: c, ref: ref, options: options, start: time.Now(), told: map[string]bool{}}
 }
 
 // until asks for the object until it will do, and says at the end why it wouldn't.
@@ -80,7 +94,9 @@ func (w *wait) until(ctx context.Context, will func(context.Context, *object) (d
 		if done || err != nil {
 			return err
 		}
-		w.tell(why)
+		if !w.silent || time.Since(w.start) > patience {
+			w.tell(why)
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s: %w", w.ref, context.Cause(ctx))
@@ -92,6 +108,7 @@ func (w *wait) until(ctx context.Context, will func(context.Context, *object) (d
 }
 
 func (w *wait) ask(ctx context.Context, will func(context.Context, *object) (bool, string, error)) (o *object, done bool, why string, err error) {
+	w.silent = false
 	o, err = get(ctx, w.client, w.ref)
 	if err == nil {
 		done, why, err = will(ctx, o)
@@ -103,8 +120,9 @@ func (w *wait) ask(ctx context.Context, will func(context.Context, *object) (boo
 }
 
 func (w *wait) tell(message string) {
-	if w.options.Progress != nil && message != "" && !w.told[message] {
-		w.told[message] = true
+	key := buildFolder.ReplaceAllLiteralString(message, "")
+	if w.options.Progress != nil && message != "" && !w.told[key] {
+		w.told[key] = true
 		w.options.Progress(message)
 	}
 }
@@ -113,6 +131,7 @@ func (w *wait) isHandled(o *object) (done bool, why string) {
 	if w.options.RequestedAt == "" || o.handled(w.options.RequestedAt) {
 		return true, ""
 	}
+	w.silent = true
 	return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
 }
 
@@ -149,10 +168,12 @@ func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, e
 	said := o.says()
 	switch {
 	case said == "":
+		w.silent = true
 		return false, "no controller has looked at it yet: does that of " + w.ref.Group + " run?", nil
 	case o.ready():
 		return w.isAtRevision(ctx, o)
 	case o.Status.ObservedGeneration != o.Generation:
+		w.silent = true
 		return false, "the change was not taken up yet; of what was before it, Flux says: " + said, nil
 	default:
 		return false, said, nil

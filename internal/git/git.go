@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,8 +77,8 @@ func Fetch(ctx context.Context, remote Remote) (*Head, error) {
 }
 
 // FetchAsUser reads the newest commit of the branch as the git command does, with whatever key
-// or agent the user's own pushes go by.
-func FetchAsUser(ctx context.Context, remote Remote) (*Head, error) {
+// or agent the user's own pushes go by; env is added to its environment.
+func FetchAsUser(ctx context.Context, remote Remote, env ...string) (*Head, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchBound)
 	defer cancel()
 	folder, err := os.MkdirTemp("", "mcs-branch-")
@@ -91,8 +92,8 @@ func FetchAsUser(ctx context.Context, remote Remote) (*Head, error) {
 	}
 	bare := filepath.Join(folder, "repository")
 	cmd := exec.CommandContext(ctx, "git", "clone", "--quiet", "--bare", "--depth", "1", "--branch", remote.Branch, "--", remote.URL, bare)
-	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
-	if os.Getenv("GIT_SSH_COMMAND") == "" {
+	cmd.Env = append(append(os.Environ(), "GIT_TERMINAL_PROMPT=0"), env...)
+	if !slices.ContainsFunc(cmd.Env, func(variable string) bool { return strings.HasPrefix(variable, "GIT_SSH_COMMAND=") }) {
 		cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND=ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile='"+hosts+"'")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
