@@ -432,19 +432,12 @@ func (s *stage) assertKeyIsNeeded(t *testing.T) {
 
 func (s *stage) assertTeardown(t *testing.T, before []string) {
 	require.NoError(t, s.StopControllers(t.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- s.Destroy(t.Context()) }()
-	require.Eventually(t, func() bool {
-		_, err := flux.Teardown(t.Context(), s.flux(t), false)
-		require.NoError(t, err)
-		select {
-		case err := <-ended:
-			require.NoError(t, err)
-			return true
-		default:
-			return false
-		}
-	}, 5*time.Minute, time.Second)
+	c := s.flux(t)
+	_, err := flux.Prune(t.Context(), c)
+	require.NoError(t, err)
+	_, err = flux.ClearFinalizers(t.Context(), c, false)
+	require.NoError(t, err)
+	require.NoError(t, s.Destroy(t.Context()))
 	s.assertObjects(t, before)
 }
 
