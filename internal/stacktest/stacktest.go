@@ -56,7 +56,7 @@ func Config(t *testing.T, projectDir, stack string) *config.Config {
 		DeployKey:     deployKey,
 		Notifications: config.Notifications{SlackWebhook: "https://hooks.slack.com/services/canary", GitHubToken: "canary-token"},
 		Intesis:       config.Intesis{Username: "canary-user", Password: "canary-password"},
-		Slack:         config.Slack{AppToken: "xapp-canary", BotToken: "xoxb-canary"},
+		Slack:         config.Slack{AppToken: "xapp-canary", BotToken: "xoxb-canary"}, //nolint:gosec // they open nothing
 		Grafana:       config.GrafanaAdmin{Username: "canary-admin", Password: "canary-password"},
 		SNMP:          config.SNMPAuth{Community: "canary-community"},
 		Cloud:         config.CloudAuth{Token: "canary-cloud"},
