@@ -10,12 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/git"
 	"github.com/nullify005/manager-cluster-state/render"
-	"github.com/nullify005/manager-cluster-state/seal"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -80,7 +77,7 @@ func Check(ctx context.Context, args *Args) (revision string, err error) {
 	if err != nil {
 		return "", err
 	}
-	problems, err := args.sealed(have)
+	problems, err := render.CheckSealed(args.Catalog, args.Config.Sealing.Keys, have)
 	if err != nil {
 		return "", err
 	}
@@ -108,43 +105,6 @@ func (a *Args) fetch(ctx context.Context) (*git.Head, error) {
 		return nil, errors.Join(err, userErr)
 	}
 	return head, nil
-}
-
-// sealed says of every Secret that Flux is to bring whether it is there, for the right name and
-// namespace, opens with a key of the stack, and holds what the stack's configuration says.
-func (a *Args) sealed(have render.Files) ([]string, error) {
-	keys := a.Config.Sealing.Keys
-	digestKey, err := seal.DigestKey(keys)
-	if err != nil {
-		return nil, fmt.Errorf("reading the sealing keys: %w", err)
-	}
-	var problems []string
-	wanted := map[string]bool{}
-	for _, workload := range a.Catalog {
-		if workload.Direct {
-			continue
-		}
-		for _, object := range workload.Objects {
-			secret, isSecret := object.(*corev1.Secret)
-			if !isSecret {
-				continue
-			}
-			file := render.SealedFile(workload, secret.Namespace, secret.Name)
-			wanted[file] = true
-			content, there := have[file]
-			if !there {
-				problems = append(problems, fmt.Sprintf("%s is missing: it seals Secret %s/%s", file, secret.Namespace, secret.Name))
-			} else if err := seal.Check(content, secret, keys, digestKey); err != nil {
-				problems = append(problems, file+": "+err.Error())
-			}
-		}
-	}
-	for file := range have {
-		if render.IsSealed(file) && !wanted[file] {
-			problems = append(problems, file+" is of no use any more")
-		}
-	}
-	return problems, nil
 }
 
 // Images are the references in the branch's own list.

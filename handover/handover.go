@@ -64,10 +64,7 @@ func Switch(ctx context.Context, stack Stack, to config.Delivery, log *slog.Logg
 	if err := stack.Update(ctx); err != nil {
 		return fmt.Errorf("delivering by %s: %w; mend it, and run the same command again", to, err)
 	}
-	if to != config.Direct {
-		return nil
-	}
-	return takeOver(ctx, stack, log)
+	return takeOver(ctx, stack, to, log)
 }
 
 // begin makes what is delivered now stay in the cluster.

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -30,9 +31,10 @@ const (
 	leaveBound   = time.Minute
 )
 
-// takeOver takes Flux's marks off the objects that Pulumi delivers now: a field that two
-// managers own can't be changed by one alone. SealedSecrets go, and leave their Secrets.
-func takeOver(ctx context.Context, stack Stack, log *slog.Logger) error {
+// takeOver takes the marks of the delivery before off the objects: a field that two managers own
+// can't be changed by one alone. What Pulumi delivers now needs no SealedSecret; those go, and
+// leave their Secrets.
+func takeOver(ctx context.Context, stack Stack, to config.Delivery, log *slog.Logger) error {
 	cfg, err := stack.Config(ctx)
 	if err != nil {
 		return err
@@ -56,14 +58,14 @@ func takeOver(ctx context.Context, stack Stack, log *slog.Logger) error {
 		}
 		for _, object := range workload.Objects {
 			kind := object.GetObjectKind().GroupVersionKind()
-			if kind.Kind == "Secret" {
+			if to == config.Direct && kind.Kind == "Secret" {
 				if err := leaveSecret(ctx, c, object.GetNamespace(), object.GetName()); err != nil {
 					return err
 				}
 			}
 			changed := false
 			err := retry.RetryOnConflict(retry.DefaultBackoff, func() (err error) {
-				changed, err = free(ctx, c, kind, client.ObjectKeyFromObject(object))
+				changed, err = free(ctx, c, to, kind, client.ObjectKeyFromObject(object))
 				return err
 			})
 			if err != nil {
@@ -101,17 +103,17 @@ func leaveSecret(ctx context.Context, c client.Client, namespace, name string) e
 	return nil
 }
 
-// free removes Flux's labels, and the marks of the managers that delivered an object before.
-func free(ctx context.Context, c client.Client, kind schema.GroupVersionKind, key client.ObjectKey) (bool, error) {
+// free removes the labels and the field managers of the delivery before.
+func free(ctx context.Context, c client.Client, to config.Delivery, kind schema.GroupVersionKind, key client.ObjectKey) (bool, error) {
 	object := &metav1.PartialObjectMetadata{}
 	object.SetGroupVersionKind(kind)
 	if err := c.Get(ctx, key, object); err != nil {
 		return false, fmt.Errorf("taking over %s %s: %w", kind.Kind, key, err)
 	}
-	kept := pulumisOwn(object.ManagedFields, kind.Kind == "Secret")
+	kept := without(object.ManagedFields, to, kind.Kind == "Secret")
 	labels := map[string]any{}
 	for label := range object.Labels {
-		if strings.HasPrefix(label, fluxLabels) {
+		if to == config.Direct && strings.HasPrefix(label, fluxLabels) {
 			labels[label] = nil
 		}
 	}
@@ -130,25 +132,19 @@ func free(ctx context.Context, c client.Client, kind schema.GroupVersionKind, ke
 	return true, nil
 }
 
-// pulumisOwn leaves out the marks of those who delivered the object before: of Flux, of what
-// opened a sealed Secret, and of the Pulumi resource that it was earlier on, whose manager has
-// another name than today's.
-func pulumisOwn(fields []metav1.ManagedFieldsEntry, isSecret bool) []metav1.ManagedFieldsEntry {
-	const pulumi = "pulumi-kubernetes"
-	var newest *metav1.ManagedFieldsEntry
-	for i, entry := range fields {
-		if strings.HasPrefix(entry.Manager, pulumi) && (newest == nil || !entry.Time.Before(newest.Time)) {
-			newest = &fields[i]
-		}
-	}
+// without leaves out the marks of those who delivered the object before.
+func without(fields []metav1.ManagedFieldsEntry, to config.Delivery, isSecret bool) []metav1.ManagedFieldsEntry {
 	return slices.DeleteFunc(slices.Clone(fields), func(entry metav1.ManagedFieldsEntry) bool {
+		pulumis := strings.HasPrefix(entry.Manager, "pulumi-kubernetes")
 		switch {
 		case entry.Subresource != "":
 			return false
-		case strings.HasPrefix(entry.Manager, pulumi):
-			return entry.Manager != newest.Manager
+		case to == config.FluxCD:
+			return pulumis
+		case isSecret: // one that was sealed: nobody but Pulumi has a say in it now
+			return !pulumis
 		default:
-			return isSecret || entry.Manager == "kustomize-controller"
+			return entry.Manager == "kustomize-controller"
 		}
 	})
 }

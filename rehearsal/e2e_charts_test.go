@@ -12,6 +12,7 @@ import (
 	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,9 +25,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/chain"
 	"github.com/nullify005/manager-cluster-state/internal/charttest"
 	"github.com/nullify005/manager-cluster-state/rehearsal"
+	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
 // permit is what h1 requires before it can be installed.
@@ -37,23 +40,32 @@ const permit = "chain-permit"
 type chainStage struct {
 	*stage
 
-	client client.WithWatch
+	delivery config.Delivery
+	client   client.WithWatch
 }
 
-// TestChain has workloads of every kind come after each other.
+// TestChain has workloads of every kind come after each other: by flux delivery a Kustomization, a
+// HelmRelease, a Kustomization, plain objects, a HelmRelease.
 func TestChain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a control plane and pulumi for minutes; leave out -short")
 	}
+	for _, delivery := range []config.Delivery{config.Direct, config.FluxCD} {
+		t.Run(string(delivery), func(t *testing.T) { chainsLife(t, delivery) })
+	}
+}
+
+func chainsLife(t *testing.T, delivery config.Delivery) {
 	charts := charttest.Serve(t)
 	require.NoError(t, charts.Publish(filepath.Join("testdata", "charts", "fixture"), chain.FixtureVersion))
 	t.Setenv(chain.Charts, charts.URL)
 	t.Setenv(chain.Greeting, "hello")
 	t.Setenv(chain.Requires, permit)
 
-	s := &chainStage{stage: newStageOf(t, filepath.Join("testdata", "chain"), "chain")}
-	s.Set("secrets.deployKey", "")
-	s.Set("secrets.notifications.slackWebhook", "")
+	s := &chainStage{delivery: delivery, stage: newStageOf(t, rehearsal.Options{
+		Project: filepath.Join("testdata", "chain"), Stack: "chain", Catalog: chain.Catalog,
+		Overrides: map[string]any{"delivery": string(delivery)},
+	})}
 	var before []string
 	s.step("an empty cluster", func(t *testing.T) {
 		require.NoError(t, s.StartCluster(t.Context()))
@@ -85,7 +97,7 @@ func (s *chainStage) dial(t *testing.T) {
 	require.NoError(t, err)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, appsv1.AddToScheme, helmv2.AddToScheme, sourcev1.AddToScheme,
+		corev1.AddToScheme, appsv1.AddToScheme, helmv2.AddToScheme, sourcev1.AddToScheme, kustomizev1.AddToScheme,
 	} {
 		require.NoError(t, add(scheme))
 	}
@@ -162,6 +174,14 @@ func (s *chainStage) madeAndReady(t *testing.T, link string) (made, ready time.T
 	var namespace corev1.Namespace
 	s.get(t, &namespace, "", chain.Namespace(link))
 	made = namespace.CreationTimestamp.Time
+	if s.pulled(link) {
+		var kustomization kustomizev1.Kustomization
+		s.get(t, &kustomization, workloads.FluxNamespace, link)
+		condition := apimeta.FindStatusCondition(kustomization.Status.Conditions, "Ready")
+		require.NotNil(t, condition, link)
+		require.Equal(t, metav1.ConditionTrue, condition.Status, link)
+		return kustomization.CreationTimestamp.Time, condition.LastTransitionTime.Time
+	}
 	if link[0] == 'h' {
 		condition := apimeta.FindStatusCondition(s.release(t, link).Status.Conditions, "Ready")
 		require.NotNil(t, condition, link)
@@ -178,6 +198,9 @@ func (s *chainStage) madeAndReady(t *testing.T, link string) (made, ready time.T
 	t.Fatalf("%s is not available: %v", link, deployment.Status.Conditions)
 	return made, ready
 }
+
+// pulled says whether a Kustomization brings a link.
+func (s *chainStage) pulled(link string) bool { return s.delivery == config.FluxCD && link[0] == 'k' }
 
 func (s *chainStage) assertOrder(t *testing.T) {
 	var before time.Time
@@ -311,6 +334,7 @@ func (s *chainStage) watch(t *testing.T) *events {
 	for kind, list := range map[string]client.ObjectList{
 		"Namespace": &corev1.NamespaceList{}, "ConfigMap": &corev1.ConfigMapList{}, "Deployment": &appsv1.DeploymentList{},
 		"HelmRelease": &helmv2.HelmReleaseList{}, "HelmRepository": &sourcev1.HelmRepositoryList{},
+		"Kustomization": &kustomizev1.KustomizationList{},
 	} {
 		watcher, err := s.client.Watch(ctx, list)
 		require.NoError(t, err)
@@ -336,9 +360,12 @@ func (s *chainStage) assertReverse(t *testing.T) {
 				"ADDED ConfigMap default/"+link+"-uninstalled", "DELETED Deployment "+in, "DELETED HelmRelease "+in,
 				"DELETED HelmRepository "+in, "DELETED ConfigMap "+in+"-values")
 		} else {
-			order = append(order, "DELETED Deployment "+in, "DELETED ConfigMap "+in)
+			order = append(order, "DELETED Deployment "+in)
 		}
 		order = append(order, "DELETED Namespace "+chain.Namespace(link))
+		if s.pulled(link) {
+			order = append(order, "DELETED Kustomization "+workloads.FluxNamespace+"/"+link)
+		}
 	}
 	order = append(order, "DELETED Deployment flux-system/helm-controller")
 	var before int64

@@ -30,8 +30,8 @@ func (s *stage) assertPivot(t *testing.T) {
 	}
 
 	// While there is room: every controller of Flux with the arguments of the stack's profile.
-	s.turnFlux(t, true, 6)
-	s.turnFlux(t, false, 2)
+	s.turnHelm(t, true, 6)
+	s.turnHelm(t, false, 5)
 
 	s.Set("observability", "local")
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
@@ -41,12 +41,10 @@ func (s *stage) assertPivot(t *testing.T) {
 	assert.Subset(t, there, keeping)
 }
 
-// turnFlux turns all features of Flux on or off.
-func (s *stage) turnFlux(t *testing.T, on bool, controllers int) {
+// turnHelm turns the one feature of Flux that production does without on or off.
+func (s *stage) turnHelm(t *testing.T, on bool, controllers int) {
 	t.Helper()
-	for _, feature := range []string{"helm", "notifications", "imageAutomation"} {
-		s.Set("flux."+feature, on)
-	}
+	s.Set("flux.helm", on)
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	s.assertReady(t)
 	report, err := s.Status(t.Context())

@@ -53,18 +53,17 @@ type stage struct {
 
 func newStage(t *testing.T, stack string) *stage {
 	t.Helper()
-	return newStageOf(t, projectFolder, stack)
+	return newStageOf(t, rehearsal.Options{Project: projectFolder, Stack: stack})
 }
 
-// newStageOf is a rehearsal of another project, with the tools of this one.
-func newStageOf(t *testing.T, project, stack string) *stage {
+// newStageOf is a rehearsal of another project too, with the tools of this one.
+func newStageOf(t *testing.T, options rehearsal.Options) *stage {
 	t.Helper()
-	folder := filepath.Join(t.TempDir(), stack)
 	said := &bytes.Buffer{}
-	r, err := rehearsal.New(rehearsal.Options{
-		Project: project, Stack: stack, Folder: folder, Tools: filepath.Join(projectFolder, ".tools", "bin"),
-		Out: io.MultiWriter(t.Output(), said), Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	options.Folder = filepath.Join(t.TempDir(), options.Stack)
+	options.Tools = filepath.Join(projectFolder, ".tools", "bin")
+	options.Out, options.Log = io.MultiWriter(t.Output(), said), slog.New(slog.NewTextHandler(t.Output(), nil))
+	r, err := rehearsal.New(options)
 	require.NoError(t, err)
 	if err := r.CheckTools(); err != nil {
 		t.Skip(err)
@@ -76,7 +75,7 @@ func newStageOf(t *testing.T, project, stack string) *stage {
 			t.Errorf("clearing up: %v", err)
 		}
 	})
-	return &stage{Rehearsal: r, t: t, stack: stack, said: said}
+	return &stage{Rehearsal: r, t: t, stack: options.Stack, said: said}
 }
 
 // step runs a part of a life whose later parts make no sense without it.
@@ -172,20 +171,23 @@ func productionsLife(t *testing.T) {
 	s.step("down leaves nothing", s.assertDown)
 }
 
+// cordon closes every node to new pods, or opens them.
+func (s *stage) cordon(t *testing.T, closed bool) {
+	t.Helper()
+	c, err := s.Client()
+	require.NoError(t, err)
+	var nodes corev1.NodeList
+	require.NoError(t, c.List(t.Context(), &nodes))
+	require.NotEmpty(t, nodes.Items)
+	for _, node := range nodes.Items {
+		patch := fmt.Appendf(nil, `{"spec": {"unschedulable": %t}}`, closed)
+		require.NoError(t, c.Patch(t.Context(), &node, client.RawPatch(types.MergePatchType, patch)))
+	}
+}
+
 // assertUnschedulable closes every node to new pods and rolls one.
 func (s *stage) assertUnschedulable(t *testing.T) {
-	cordon := func(closed bool) {
-		c, err := s.Client()
-		require.NoError(t, err)
-		var nodes corev1.NodeList
-		require.NoError(t, c.List(t.Context(), &nodes))
-		require.NotEmpty(t, nodes.Items)
-		for _, node := range nodes.Items {
-			patch := fmt.Appendf(nil, `{"spec": {"unschedulable": %t}}`, closed)
-			require.NoError(t, c.Patch(t.Context(), &node, client.RawPatch(types.MergePatchType, patch)))
-		}
-	}
-	cordon(true)
+	s.cordon(t, true)
 	s.Set("hvac.weatherInterval", "9m")
 	s.Set("readyTimeout", "10s")
 	require.Error(t, s.Up(t.Context(), rehearsal.UpOptions{}))
@@ -197,7 +199,7 @@ func (s *stage) assertUnschedulable(t *testing.T) {
 	assert.Regexp(t, `exporter-weather\s+0/1`, text.String())
 	assert.Contains(t, text.String(), "3 node(s) were unschedulable", "the scheduler's own words")
 
-	cordon(false)
+	s.cordon(t, false)
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	s.assertReady(t)
 }
@@ -333,7 +335,8 @@ func (s *stage) catalog(t *testing.T) []workloads.Workload {
 	require.NoError(t, err)
 	images, err := workloads.LoadImages(filepath.Join(projectFolder, cfg.Images))
 	require.NoError(t, err)
-	catalog, err := workloads.Catalog(cfg, images)
+	// Without the digests of secrets, which are not there to be read.
+	catalog, err := workloads.Catalog(cfg, images, workloads.WithDigests(nil))
 	require.NoError(t, err)
 	require.NotEmpty(t, catalog)
 	return catalog

@@ -146,7 +146,7 @@ func (r *Rehearsal) writeManifests(ctx context.Context, cfg *config.Config) erro
 	if err != nil {
 		return err
 	}
-	catalog, err := workloads.Catalog(cfg, images)
+	catalog, err := r.catalog(cfg, images)
 	if err != nil {
 		return err
 	}
@@ -258,10 +258,22 @@ func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg 
 	return err == nil, err
 }
 
+// Pull brings the clone to the newest commit of the branch.
+func (r *Rehearsal) Pull(ctx context.Context) error {
+	cfg, err := r.Rehearsed()
+	if err != nil {
+		return err
+	}
+	if _, err := r.openCheckout(ctx, cfg); err != nil {
+		return fmt.Errorf("pulling the rehearsal's repository: %w", err)
+	}
+	return nil
+}
+
 // Edit changes files of the repository, by their paths, and pushes: what a person does with an
 // editor, git commit and git push.
 func (r *Rehearsal) Edit(ctx context.Context, message string, edits map[string]func(before string) string) error {
-	cfg, err := r.secretConfig(ctx)
+	cfg, err := r.Rehearsed()
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/flux"
+	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
 // ErrNothing is what a rehearsal that was never started answers.
@@ -52,6 +53,8 @@ type Options struct {
 	Log *slog.Logger
 	// Overrides replace values of the stack file, by path: hvac.interval.
 	Overrides map[string]any
+	// Catalog lists the project's workloads; workloads.Catalog by default.
+	Catalog func(*config.Config, workloads.Images) ([]workloads.Workload, error)
 }
 
 // Rehearsal is one stack rehearsed in one folder. Its methods may be called from several
@@ -63,6 +66,7 @@ type Rehearsal struct {
 	out                                io.Writer
 	log                                *slog.Logger
 	overrides                          map[string]any
+	catalog                            func(*config.Config, workloads.Images) ([]workloads.Workload, error)
 	engine                             *engine
 
 	mutex  sync.Mutex
@@ -89,6 +93,12 @@ func New(options Options) (*Rehearsal, error) {
 	r := &Rehearsal{
 		root: root, project: project.Name, stack: options.Stack, color: "never",
 		tools: options.Tools, out: options.Out, log: options.Log, overrides: options.Overrides,
+		catalog: options.Catalog,
+	}
+	if r.catalog == nil {
+		r.catalog = func(cfg *config.Config, images workloads.Images) ([]workloads.Workload, error) {
+			return workloads.Catalog(cfg, images)
+		}
 	}
 	if r.stack == "" || r.stack != filepath.Base(r.stack) {
 		return nil, fmt.Errorf("stack %q: name a stack, as development", r.stack)
@@ -179,6 +189,9 @@ func (r *Rehearsal) Set(path string, value any) {
 	}
 	r.overrides[path] = value
 }
+
+// Unset takes back what Set replaced.
+func (r *Rehearsal) Unset(path string) { delete(r.overrides, path) }
 
 func (r *Rehearsal) sourceFile() string {
 	return filepath.Join(r.root, "Pulumi."+r.stack+".yaml")
@@ -313,6 +326,8 @@ func (r *Rehearsal) StopCluster(ctx context.Context) error {
 type UpOptions struct {
 	// ExpectNoChanges makes an update that changes anything an error.
 	ExpectNoChanges bool
+	// KeepBranch pushes nothing before the update: Git stays as it is.
+	KeepBranch bool
 }
 
 // Up brings the stack up, from nothing or from whatever is there, and writes the report to
@@ -333,8 +348,10 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 		if err := r.engine.prepare(ctx); err != nil {
 			return err
 		}
-		if err := r.pushIfPulled(ctx); err != nil {
-			return err
+		if !options.KeepBranch {
+			if err := r.pushIfPulled(ctx); err != nil {
+				return err
+			}
 		}
 		return r.engine.settle(ctx)
 	}); err != nil {
@@ -566,6 +583,11 @@ func (r *Rehearsal) Down(ctx context.Context) (stopped []Process, err error) {
 		return r.folder.remove()
 	})
 	return stopped, err
+}
+
+// StopControllers ends the controllers of Flux and of sealed-secrets, as if they had died.
+func (r *Rehearsal) StopControllers(ctx context.Context) error {
+	return r.locked(ctx, func() error { return r.stopControllers(ctx) })
 }
 
 // Running lists the processes of the rehearsal.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/stretchr/testify/assert"
@@ -20,8 +21,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nullify005/manager-cluster-state/internal/flux"
 	"github.com/nullify005/manager-cluster-state/internal/fluxtest"
 	"github.com/nullify005/manager-cluster-state/rehearsal"
 )
@@ -87,7 +90,7 @@ func (d *dayTwo) answer(ctx context.Context, t *testing.T, typed string, args ..
 	t.Helper()
 	var out, log bytes.Buffer
 	app := &application{stdout: &out, log: slog.New(slog.NewTextHandler(&log, nil))}
-	command := app.command()
+	command := app.command() //nolint:contextcheck // it is executed with it
 	command.SetArgs(args)
 	command.SetIn(strings.NewReader(typed))
 	err = command.ExecuteContext(ctx)
@@ -215,8 +218,85 @@ func (d *dayTwo) assertTeardown(t *testing.T) {
 	require.ErrorContains(t, err, "no workload is delivered by Flux")
 }
 
+func TestDayTwo_AWedgedKustomizationTakesTheMendedRevision(t *testing.T) {
+	d := newDayTwo(t)
+	app := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "app"}}
+	require.NoError(t, d.client.Patch(t.Context(), app, client.RawPatch(types.MergePatchType, []byte(`{"spec": {"wait": true, "timeout": "10m"}}`))))
+	deploy := func(node string) {
+		d.repository.Push(t, "app/deployment.yaml", `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec:
+      nodeSelector: {kubernetes.io/os: `+node+`}
+      containers: [{name: app, image: "example.org/app:v1"}]
+`)
+	}
+	deploy("plan9")
+	_, err := d.mcs(t, "reconcile", "app", "--timeout", "10s")
+	require.ErrorIs(t, err, flux.ErrTimeout)
+	require.ErrorContains(t, err, "Deployment "+d.namespace+"/app: 0 of 1 pods are available; Unschedulable: ", "what Flux waits for, and why it isn't ready")
+
+	deploy("linux")
+	start := time.Now()
+	_, err = d.mcs(t, "reconcile", "app", "--timeout", "2m")
+	require.NoError(t, err)
+	t.Log(time.Since(start))
+}
+
+func TestDayTwo_AStuckReleaseIsTriedAgainOnceItsCauseIsGone(t *testing.T) {
+	d := &dayTwo{client: shared.Start(t), repository: fluxtest.NewRepository(t)}
+	shared.Controllers(t, "source-controller", "helm-controller")
+	d.namespace = shared.Namespace(t)
+	lacking := d.namespace + "-lacking"
+	d.repository.Push(t, "chart/Chart.yaml", "apiVersion: v2\nname: chart\nversion: 1.2.3\n")
+	d.repository.Push(t, "chart/templates/settings.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\n  namespace: "+lacking+"\n")
+	hour := metav1.Duration{Duration: time.Hour}
+	source := &sourcev1.GitRepository{
+		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "source"},
+		Spec:       sourcev1.GitRepositorySpec{URL: d.repository.URL, Interval: hour, Reference: &sourcev1.GitRepositoryRef{Branch: "main"}},
+	}
+	release := &helmv2.HelmRelease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "release"},
+		// Flux's default: no retry, and so it gives up.
+		Spec: helmv2.HelmReleaseSpec{Interval: hour, Chart: &helmv2.HelmChartTemplate{Spec: helmv2.HelmChartTemplateSpec{
+			Chart: "./chart", SourceRef: helmv2.CrossNamespaceObjectReference{Kind: sourcev1.GitRepositoryKind, Name: "source"},
+		}}},
+	}
+	for _, object := range []client.Object{source, release} {
+		require.NoError(t, d.client.Create(t.Context(), object))
+	}
+	start := time.Now()
+	_, err := d.mcs(t, "reconcile", "release", "--timeout", "2m")
+	require.ErrorIs(t, err, flux.ErrStalled)
+	require.ErrorContains(t, err, lacking, "Flux's own words")
+	assert.Less(t, time.Since(start), time.Minute, "as soon as Flux gives up")
+
+	require.NoError(t, d.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: lacking}}))
+	_, err = d.mcs(t, "reconcile", "release", "--timeout", "2m")
+	require.ErrorIs(t, err, flux.ErrStalled, "to ask is not enough")
+	said, err := d.mcs(t, "reconcile", "release", "--timeout", "2m", "--reset")
+	require.NoError(t, err)
+	assert.Contains(t, said, "HelmRelease "+d.namespace+"/release is ready at 1.2.3\n")
+	said, err = d.mcs(t, "status")
+	require.NoError(t, err)
+	assert.Regexp(t, `HelmRelease +`+d.namespace+`/release +True +1\.2\.3 `, said)
+
+	require.NoError(t, d.client.Delete(t.Context(), release))
+	require.NoError(t, d.client.Delete(t.Context(), source))
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		for _, object := range []client.Object{source, release} {
+			err := d.client.Get(context.Background(), client.ObjectKeyFromObject(object), object)
+			assert.True(t, apierrors.IsNotFound(err), "%T: %v", object, err)
+		}
+	}, time.Minute, 200*time.Millisecond, "its controllers let go of it")
+}
+
 func TestStatus_AsksPulumiForTheStacksKubeconfig(t *testing.T) {
-	shared.Start(t)
+	c := shared.Start(t)
 	tools, err := filepath.Abs(filepath.Join(projectFolder, ".tools", "bin"))
 	require.NoError(t, err)
 	if _, err := os.Stat(filepath.Join(tools, "pulumi")); err != nil {
@@ -252,9 +332,16 @@ func TestStatus_AsksPulumiForTheStacksKubeconfig(t *testing.T) {
 		"urn": "urn:pulumi:development::manager-cluster-state::%s::manager-cluster-state-development",
 		"type": %q, "custom": false, "outputs": {"kubeconfig": %s}}]}}`, stack, stack, quoted), "stack", "import")
 
+	namespace := shared.Namespace(t)
+	unseen := &sourcev1.GitRepository{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "unseen"},
+		Spec:       sourcev1.GitRepositorySpec{URL: "https://example.org/a", Interval: metav1.Duration{Duration: time.Hour}},
+	}
+	require.NoError(t, c.Create(t.Context(), unseen))
 	out, err := execute(t, args...)
-	require.NoError(t, err)
-	assert.Equal(t, "Flux delivers nothing in this cluster\n", out)
+	require.ErrorIs(t, err, errSilent, "no controller runs")
+	assert.Contains(t, out, "GitRepository "+namespace+"/unseen (unknown): no controller has looked at it yet")
+	require.NoError(t, c.Delete(t.Context(), unseen))
 }
 
 func TestDayTwo_NeedsAClusterThatIsNamed(t *testing.T) {

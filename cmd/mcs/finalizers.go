@@ -20,29 +20,32 @@ var errNotConfirmed = errors.New("nothing was cleared: it was not confirmed; --y
 func (a *application) clearFinalizersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clear-finalizers",
-		Short: "Let go of Flux's objects when no controller of Flux is left to do it",
-		Long: `clear-finalizers is for a teardown that hangs because Flux's controllers are gone or broken. It
+		Short: "Do the controllers' part of a teardown when none of Flux's is left to do it",
+		Long: `clear-finalizers is for a teardown that hangs because Flux's controllers are gone or broken; where
+they still run, let pulumi destroy do it. It deletes what the Kustomizations had applied, and
 removes the finalizer finalizers.fluxcd.io from every object of Flux's own kinds, so that their
-deletion ends; it touches no other kind and no other finalizer. It lists them, and asks first.
+deletion ends; it touches no other finalizer. It lists all of that, and asks first. Run pulumi
+destroy after it, or let the one that hangs go on.
 
-What those objects had applied stays in the cluster, since nobody is left to take it away: where
-the controllers still run, let pulumi destroy do it.` + onWhichCluster,
+What a Helm release installed goes with its namespace; its uninstall hooks don't run.` + onWhichCluster,
 		Example: `  mcs clear-finalizers --stack production --dry-run
   mcs clear-finalizers --stack production
+  mcs clear-finalizers --stack production --keep-objects   # leave what was applied in the cluster
   mcs clear-finalizers --stack development --rehearsal --yes`,
 		Args: cobra.NoArgs,
 	}
 	on := a.on(cmd)
 	dryRun := cmd.Flags().Bool("dry-run", false, "list them, and do nothing")
+	keep := cmd.Flags().Bool("keep-objects", false, "leave what the Kustomizations had applied in the cluster")
 	yes := cmd.Flags().Bool("yes", false, "don't ask")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		confirm := func(question string) bool { return *yes || on.confirm(cmd.Context(), cmd.InOrStdin(), question) }
-		return on.clearFinalizers(cmd.Context(), *dryRun, confirm)
+		return on.clearFinalizers(cmd.Context(), *dryRun, *keep, confirm)
 	}
 	return cmd
 }
 
-func (l *liveCluster) clearFinalizers(ctx context.Context, dryRun bool, confirm func(string) bool) error {
+func (l *liveCluster) clearFinalizers(ctx context.Context, dryRun, keep bool, confirm func(string) bool) error {
 	c, err := l.client(ctx)
 	if err != nil {
 		return err
@@ -55,12 +58,21 @@ func (l *liveCluster) clearFinalizers(ctx context.Context, dryRun bool, confirm 
 		fmt.Fprintln(l.app.stdout, "no object has Flux's finalizer")
 		return nil
 	}
+	var applied []flux.Ref
+	if !keep {
+		if applied, err = flux.Applied(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, ref := range applied {
+		fmt.Fprintf(l.app.stdout, "%s, which a Kustomization applied: to be deleted\n", ref)
+	}
 	for _, one := range held {
 		how := ""
 		if one.Deleted {
 			how = ", which is being deleted"
 		}
-		fmt.Fprintf(l.app.stdout, "%s%s\n", one.Ref, how)
+		fmt.Fprintf(l.app.stdout, "%s%s: to be let go\n", one.Ref, how)
 	}
 	alive, err := l.alive(ctx, c)
 	if err != nil {
@@ -73,8 +85,15 @@ func (l *liveCluster) clearFinalizers(ctx context.Context, dryRun bool, confirm 
 	if dryRun {
 		return nil
 	}
-	if !confirm(fmt.Sprintf("Remove Flux's finalizer from these %d? What they had applied stays in the cluster. [y/N] ", len(held))) {
+	if !confirm(fmt.Sprintf("Remove Flux's finalizer from %d objects, and delete %d that were applied? [y/N] ", len(held), len(applied))) {
 		return errNotConfirmed
+	}
+	if !keep {
+		pruned, err := flux.Prune(ctx, c)
+		fmt.Fprintf(l.app.stdout, "deleted %d\n", len(pruned))
+		if err != nil {
+			return err
+		}
 	}
 	cleared, err := flux.ClearFinalizers(ctx, c, false)
 	fmt.Fprintf(l.app.stdout, "cleared %d\n", len(cleared))

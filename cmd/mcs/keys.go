@@ -104,6 +104,9 @@ func (o *onStack) makeKeys(ctx context.Context) error {
 		if err := o.addSealingKey(ctx, cfg); err != nil {
 			return err
 		}
+		if cfg.Delivery == config.Direct {
+			o.sayf("the next pulumi up rolls each pod that reads a secret, once: digests are keyed with it from now on")
+		}
 	}
 	if noDeploy {
 		if err := o.setDeployKey(ctx); err != nil {

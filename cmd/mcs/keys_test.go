@@ -37,9 +37,9 @@ const stackFile = `config:
     protect: true
 `
 
-// realStack makes a stack named production, in a project and a backend of its own; pulumi finds
+// tempStack makes a stack named production, in a project and a backend of its own; pulumi finds
 // all of it by the environment.
-func realStack(t *testing.T) *stack.Stack {
+func tempStack(t *testing.T) *stack.Stack {
 	t.Helper()
 	tools, err := filepath.Abs(filepath.Join("..", "..", ".tools", "bin"))
 	require.NoError(t, err)
@@ -100,7 +100,7 @@ func loaded(t *testing.T, s *stack.Stack) *config.Config {
 }
 
 func TestKeys_MakesWhatIsMissingAndKeepsTheRest(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	before := read(t, s.File())
 	out := succeeds(t, s, "keys", "--dry-run")
 	assert.Contains(t, out, "would make a sealing key")
@@ -140,7 +140,7 @@ func TestKeys_MakesWhatIsMissingAndKeepsTheRest(t *testing.T) {
 }
 
 func TestKeys_ABrokenOneIsNotReplacedBehindOnesBack(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	require.NoError(t, s.Set(t.Context(), "secrets.deployKey", "canary", true))
 	out, err := on(t, s, "", "keys")
 	require.ErrorContains(t, err, "make rotate-deploy-key STACK=production")
@@ -153,8 +153,16 @@ func TestKeys_ABrokenOneIsNotReplacedBehindOnesBack(t *testing.T) {
 	assert.NotContains(t, err.Error(), "canary")
 }
 
+func TestKeys_ADirectStackIsToldThatItsPodsWillRoll(t *testing.T) {
+	s := tempStack(t)
+	assert.NotContains(t, succeeds(t, s, "keys"), "rolls each pod", "of flux delivery nothing ran without a key")
+	require.NoError(t, s.Remove(t.Context(), "sealing.keys"))
+	require.NoError(t, s.Set(t.Context(), "delivery", "direct", false))
+	assert.Contains(t, succeeds(t, s, "keys"), "rolls each pod")
+}
+
 func TestKeysList_ShowsPublicHalves(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	assert.Equal(t, "sealing keys: none\ndeploy key: none\n", succeeds(t, s, "keys", "list"))
 	succeeds(t, s, "keys")
 	out := succeeds(t, s, "keys", "list")
@@ -162,7 +170,7 @@ func TestKeysList_ShowsPublicHalves(t *testing.T) {
 }
 
 func TestKeysRotate_AsksFirst(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	_, err := on(t, s, "", "keys", "rotate", "sealing")
 	require.ErrorContains(t, err, "make keys STACK=production")
 	_, err = on(t, s, "", "keys", "rotate", "deploy")
@@ -181,7 +189,7 @@ func TestKeysRotate_AsksFirst(t *testing.T) {
 }
 
 func TestKeysRotate_ANewSealingKeySealsAndTheOldOneStays(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	succeeds(t, s, "keys")
 	first := loaded(t, s).Sealing.Keys
 	out, err := on(t, s, "yes\n", "keys", "rotate", "sealing")
@@ -216,7 +224,7 @@ func TestBeginOf_ANewKeyIsTheLastToBegin(t *testing.T) {
 }
 
 func TestKeysRotate_TheDeployKeyIsReplaced(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	succeeds(t, s, "keys")
 	before := loaded(t, s)
 	out, err := on(t, s, "y\n", "keys", "rotate", "deploy")

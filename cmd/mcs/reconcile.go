@@ -134,7 +134,7 @@ func (l *liveCluster) await(ctx context.Context, c client.Client, waits []awaite
 		all.Go(func() {
 			problems[i] = flux.WaitReady(ctx, c, wait.Ref, flux.WaitOptions{
 				Timeout: timeout, Revision: wait.revision, RequestedAt: wait.requestedAt,
-				Progress: func(message string) { l.app.log.Info(message, "of", wait.Ref.String()) },
+				Progress: func(message string) { l.app.log.Info(message, "of", wait.String()) },
 			})
 		})
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,8 +11,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 
+	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/render"
+	"github.com/nullify005/manager-cluster-state/seal"
 	"github.com/nullify005/manager-cluster-state/stack"
+	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
 // sealedFiles are those of a stack, by path.
@@ -27,7 +33,7 @@ func sealedFiles(t *testing.T, s *stack.Stack) map[string]string {
 }
 
 func TestSeal_ChangesOnlyFilesWhoseSecretOrKeyDid(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	_, err := on(t, s, "", "seal")
 	require.ErrorContains(t, err, "make keys", "there is no key yet")
 	succeeds(t, s, "keys")
@@ -37,8 +43,9 @@ func TestSeal_ChangesOnlyFilesWhoseSecretOrKeyDid(t *testing.T) {
 	const snmp = "manifests/production/snmp-exporter/sealedsecret-snmp-exporter.yaml"
 	assert.Contains(t, out, "would seal "+snmp+": it is new\n")
 	assert.Empty(t, sealedFiles(t, s))
-	_, err = on(t, s, "", "seal", "--check")
-	require.ErrorContains(t, err, snmp+": the sealed file of secret exporter-snmp-v1/snmp-exporter: it is missing")
+	out, err = on(t, s, "", "seal", "--check")
+	require.ErrorIs(t, err, errUnsealed)
+	assert.Contains(t, out, snmp+": the sealed file of secret exporter-snmp-v1/snmp-exporter: it is missing")
 
 	out = succeeds(t, s, "seal")
 	assert.Contains(t, out, "sealed "+snmp+": it is new\n")
@@ -54,16 +61,17 @@ func TestSeal_ChangesOnlyFilesWhoseSecretOrKeyDid(t *testing.T) {
 
 	longAgo := time.Now().Add(-time.Hour).Truncate(time.Second)
 	require.NoError(t, os.Chtimes(filepath.Join(s.Project, snmp), longAgo, longAgo))
-	assert.Equal(t, "3 sealed files of stack production stay as they are\n", succeeds(t, s, "seal"))
+	assert.Equal(t, fmt.Sprintf("%d sealed files of stack production stay as they are\n", len(first)), succeeds(t, s, "seal"))
 	assert.Equal(t, first, sealedFiles(t, s), "byte for byte")
 	info, err := os.Stat(filepath.Join(s.Project, snmp))
 	require.NoError(t, err)
 	assert.Equal(t, longAgo, info.ModTime(), "nor was it written again")
 
 	require.NoError(t, s.Set(t.Context(), "secrets.snmp.community", "canary-two", true))
-	_, err = on(t, s, "", "seal", "--check")
-	require.ErrorContains(t, err, "it holds another value than the stack's config; run: make seal STACK=…, then commit and push")
-	assert.NotContains(t, err.Error(), "canary")
+	out, err = on(t, s, "", "seal", "--check")
+	require.ErrorIs(t, err, errUnsealed)
+	assert.Contains(t, out, "it holds another value than the stack's config; run: make seal STACK=…, then commit and push")
+	assert.NotContains(t, out, "canary")
 	out = succeeds(t, s, "seal")
 	assert.Contains(t, out, "sealed "+snmp+": its secret changed")
 	second := sealedFiles(t, s)
@@ -90,7 +98,7 @@ func digestOf(content string) string {
 }
 
 func TestSeal_RemovesFilesOfSecretsThatAreGone(t *testing.T) {
-	s := realStack(t)
+	s := tempStack(t)
 	succeeds(t, s, "keys")
 	succeeds(t, s, "seal")
 	folder := filepath.Join(s.Project, "manifests", "production", "chat-hvac")
@@ -100,12 +108,57 @@ func TestSeal_RemovesFilesOfSecretsThatAreGone(t *testing.T) {
 	for _, path := range []string{stray, kept, other} {
 		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
 	}
-	_, err := on(t, s, "", "seal", "--check")
-	require.ErrorContains(t, err, "sealedsecret-gone.yaml: no workload has that secret")
+	out, err := on(t, s, "", "seal", "--check")
+	require.ErrorIs(t, err, errUnsealed)
+	assert.Contains(t, out, "manifests/production/chat-hvac/sealedsecret-gone.yaml: no workload has that secret")
 	assert.Contains(t, succeeds(t, s, "seal", "--dry-run"), "would remove manifests/production/chat-hvac/sealedsecret-gone.yaml")
 	assert.FileExists(t, stray)
 	assert.Contains(t, succeeds(t, s, "seal"), "removed manifests/production/chat-hvac/sealedsecret-gone.yaml")
 	assert.NoFileExists(t, stray)
 	assert.FileExists(t, kept, "what is not sealed is not its to remove")
 	assert.FileExists(t, other, "nor what is another stack's")
+}
+
+func TestSeal_WhatIsRenderedAfterItIsWhatTheProgramWouldRun(t *testing.T) {
+	s := tempStack(t)
+	succeeds(t, s, "keys")
+	succeeds(t, s, "seal")
+	succeeds(t, s, "render")
+	succeeds(t, s, "seal", "--check")
+	succeeds(t, s, "render", "--check")
+
+	cfg, err := s.Config(t.Context())
+	require.NoError(t, err)
+	images, err := workloads.LoadImages(filepath.Join(s.Project, cfg.Images))
+	require.NoError(t, err)
+	catalog, err := workloads.Catalog(cfg, images)
+	require.NoError(t, err)
+	have, err := render.Read(filepath.Join(s.Project, render.Folder(s.Name)))
+	require.NoError(t, err)
+	want, err := render.Render(&render.Args{Catalog: catalog, Images: images, ImagesFile: cfg.Images, Sealed: have})
+	require.NoError(t, err)
+	assert.Empty(t, render.Compare(want, have), "digests from the sealed files are those of the plaintext")
+}
+
+func TestWhy_NamesWhatChanged(t *testing.T) {
+	older, err := seal.NewSealingKey(time.Now())
+	require.NoError(t, err)
+	newer, err := seal.NewSealingKey(time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	keys := []config.SealingKey{older}
+	digestKey, err := seal.DigestKey(keys)
+	require.NoError(t, err)
+	secret := &corev1.Secret{Data: map[string][]byte{"a": []byte("b")}}
+	secret.Namespace, secret.Name = "app", "creds"
+	content, err := seal.Seal(secret, keys, digestKey)
+	require.NoError(t, err)
+	labelled, other := secret.DeepCopy(), secret.DeepCopy()
+	labelled.Labels = map[string]string{"a": "b"}
+	other.Data["a"] = []byte("c")
+
+	assert.Equal(t, "it is new", why(nil, secret, keys, digestKey))
+	assert.Equal(t, "its labels or annotations changed", why(content, labelled, keys, digestKey))
+	assert.Equal(t, "a newer key seals", why(content, secret, append(keys, newer), digestKey))
+	assert.Contains(t, why(content, other, keys, digestKey), "its secret changed")
+	assert.Contains(t, why(content[1:], secret, keys, digestKey), "or it was damaged")
 }

@@ -72,8 +72,8 @@ func TestWaitReady_SaysAtTheEndThatTheServerIsNotReached(t *testing.T) {
 		Timeout: brief, Progress: func(message string) { told = append(told, message) },
 	})
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	assert.ErrorContains(t, err, "Kustomization flux-system/app is not ready after 1.2s: asking the API server for")
-	assert.ErrorContains(t, err, "connection refused")
+	require.ErrorContains(t, err, "Kustomization flux-system/app is not ready after 1.2s: asking the API server for")
+	require.ErrorContains(t, err, "connection refused")
 	assert.Len(t, told, 1, "not at each look: %v", told)
 }
 

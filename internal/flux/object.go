@@ -166,12 +166,17 @@ func (o *object) current(condition *metav1.Condition) bool {
 	return o.Status.ObservedGeneration == o.Generation
 }
 
-// stalled is the condition by which Flux gives up until the object changes, if it did.
-func (o *object) stalled() *metav1.Condition {
-	if c := o.condition(meta.StalledCondition); c != nil && c.Status == metav1.ConditionTrue && o.current(c) {
-		return c
+// stalled is why Flux has given up until the object changes, and "" if it hasn't.
+func (o *object) stalled() string {
+	stalled, ready := o.condition(meta.StalledCondition), o.condition(meta.ReadyCondition)
+	if stalled == nil || stalled.Status != metav1.ConditionTrue || !o.current(stalled) {
+		return ""
 	}
-	return nil
+	// Of a HelmRelease this says how often it was tried, and the other what went wrong.
+	if ready != nil && ready.Status == metav1.ConditionFalse && ready.Message != stalled.Message {
+		return sentence(stalled) + "; " + sentence(ready)
+	}
+	return sentence(stalled)
 }
 
 // static says whether no controller ever writes a status, so that being there is all.

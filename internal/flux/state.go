@@ -114,8 +114,8 @@ func (o *object) state() State {
 	case o.DeletionTimestamp != nil:
 		s.Ready, s.Since = Unknown, o.DeletionTimestamp.Time
 		s.Message = strings.TrimSuffix("it is being deleted; Flux last said: "+s.Message, "; Flux last said: ")
-	case stalled != nil:
-		s.Ready, s.Message = Stalled, sentence(stalled)
+	case stalled != "":
+		s.Ready, s.Message = Stalled, stalled
 	case o.ready():
 		s.Ready = True
 	case ready != nil && ready.Status == metav1.ConditionFalse && o.current(ready):

@@ -94,7 +94,7 @@ func TestWorkloads_SaysHowEachStands(t *testing.T) {
 	bad := newKustomization(t, c, namespace, "bad")
 	setStatus(t, c, bad, old, says(bad, meta.ReadyCondition, metav1.ConditionFalse, "HealthCheckFailed", "timeout waiting"))
 	stuck := newKustomization(t, c, namespace, "stuck")
-	setStatus(t, c, stuck, "", says(stuck, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "x"),
+	setStatus(t, c, stuck, "", says(stuck, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file"),
 		says(stuck, meta.StalledCondition, metav1.ConditionTrue, "BuildFailed", "no such file"))
 	off := newKustomization(t, c, namespace, "off")
 	setStatus(t, c, off, old, ready(off))

@@ -40,14 +40,25 @@ func unready(ctx context.Context, c client.Client, o *object) string {
 	return "\n  " + strings.Join(reasons, "\n  ")
 }
 
-// inventoried reads an entry of an inventory: NAMESPACE_NAME_GROUP_KIND.
+// inventoried reads an entry of an inventory: NAMESPACE_NAME_GROUP_KIND, with two underscores in
+// the name for a colon.
 func inventoried(entry kustomizev1.ResourceRef) (Ref, bool) {
-	parts := strings.Split(entry.ID, "_")
-	if len(parts) != 4 { // an RBAC name may have an underscore, and is never unready
+	namespace, rest, ok := strings.Cut(entry.ID, "_")
+	rest, kind, hasKind := cutLast(rest, "_")
+	name, group, hasGroup := cutLast(rest, "_")
+	if !ok || !hasKind || !hasGroup || name == "" {
 		return Ref{}, false
 	}
-	kind := schema.GroupVersionKind{Group: parts[2], Version: entry.Version, Kind: parts[3]}
-	return Ref{kind, parts[0], parts[1]}, true
+	of := schema.GroupVersionKind{Group: group, Version: entry.Version, Kind: kind}
+	return Ref{of, namespace, strings.ReplaceAll(name, "__", ":")}, true
+}
+
+func cutLast(text, separator string) (before, after string, found bool) {
+	i := strings.LastIndex(text, separator)
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+len(separator):], true
 }
 
 func reasonOf(ctx context.Context, c client.Client, ref Ref) string {

@@ -11,6 +11,7 @@ import (
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -132,6 +133,9 @@ func (w *wait) isHandled(o *object) (done bool, why string) {
 		return true, ""
 	}
 	w.silent = true
+	if apimeta.IsStatusConditionTrue(o.Status.Conditions, meta.ReconcilingCondition) {
+		return false, "the request to reconcile waits until Flux is done with what it does now: " + o.says()
+	}
 	return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
 }
 
@@ -159,8 +163,8 @@ func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, e
 	if done, why := isAnswered(o); !done {
 		return false, why, nil
 	}
-	if stalled := o.stalled(); stalled != nil {
-		return false, "", fmt.Errorf("%s %w: %s", w.ref, ErrStalled, sentence(stalled))
+	if stalled := o.stalled(); stalled != "" {
+		return false, "", fmt.Errorf("%s %w: %s", w.ref, ErrStalled, stalled)
 	}
 	if o.DeletionTimestamp != nil {
 		return false, "it is being deleted", nil

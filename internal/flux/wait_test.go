@@ -132,13 +132,20 @@ func TestWaitReady_EndsAtOnceWithFluxsWordsWhenStalled(t *testing.T) {
 	c, namespace := live(t)
 	k := newKustomization(t, c, namespace, "app")
 	setStatus(t, c, k, "",
-		says(k, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file"),
+		says(k, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file: ./manifests"),
 		says(k, meta.StalledCondition, metav1.ConditionTrue, "BuildFailed", "no such file: ./manifests"))
 	start := time.Now()
 	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{Timeout: time.Minute})
 	require.ErrorIs(t, err, flux.ErrStalled)
-	assert.EqualError(t, err, "Kustomization "+namespace+"/app is stalled: BuildFailed: no such file: ./manifests")
+	require.EqualError(t, err, "Kustomization "+namespace+"/app is stalled: BuildFailed: no such file: ./manifests")
 	assert.Less(t, time.Since(start), 10*time.Second)
+
+	// Of a release, the one condition says that it gave up, and the other why.
+	setStatus(t, c, k, "",
+		says(k, meta.ReadyCondition, metav1.ConditionFalse, "InstallFailed", "namespaces \"x\" not found"),
+		says(k, meta.StalledCondition, metav1.ConditionTrue, "RetriesExceeded", "Failed to install after 1 attempt(s)"))
+	err = flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{Timeout: time.Minute})
+	require.ErrorContains(t, err, `is stalled: RetriesExceeded: Failed to install after 1 attempt(s); InstallFailed: namespaces "x" not found`)
 
 	// What stalled before the change says nothing of the change.
 	k.Spec.Path = "./mended"
@@ -187,7 +194,7 @@ func TestWaitReady_OfWhatIsNotThereSaysSoAtOnce(t *testing.T) {
 	c, namespace := live(t)
 	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "none"), flux.WaitOptions{Timeout: time.Minute})
 	require.ErrorIs(t, err, flux.ErrNotFound)
-	assert.EqualError(t, err, "Kustomization "+namespace+"/none is not in the cluster")
+	require.EqualError(t, err, "Kustomization "+namespace+"/none is not in the cluster")
 
 	unknown := flux.Kustomization(namespace, "none")
 	unknown.Group = "absent.toolkit.fluxcd.io"
@@ -224,7 +231,7 @@ func TestWaitReady_OfARevisionWaitsUntilThatOrANewerOneIsApplied(t *testing.T) {
 	setStatus(t, c, k, old, ready(k))
 	err = flux.WaitReady(t.Context(), c, ref, at)
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	assert.ErrorContains(t, err, "it has applied "+old+", not yet "+fresh)
+	require.ErrorContains(t, err, "it has applied "+old+", not yet "+fresh)
 
 	setStatus(t, c, k, fresh, ready(k))
 	require.NoError(t, flux.WaitReady(t.Context(), c, ref, at))
@@ -302,7 +309,7 @@ func TestWaitReady_AfterARequestCountsOnlyWhatIsSaidAfterIt(t *testing.T) {
 	require.ErrorIs(t, flux.WaitHandled(t.Context(), c, ref, requestedAt, brief), flux.ErrTimeout)
 	err = flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief, RequestedAt: requestedAt})
 	require.ErrorIs(t, err, flux.ErrTimeout, "that it was stalled before is no answer")
-	assert.ErrorContains(t, err, "does the controller of kustomize.toolkit.fluxcd.io run?")
+	require.ErrorContains(t, err, "does the controller of kustomize.toolkit.fluxcd.io run?")
 
 	require.NoError(t, c.Get(t.Context(), client.ObjectKeyFromObject(k), k))
 	assert.Equal(t, requestedAt, k.Annotations[meta.ReconcileRequestAnnotation])

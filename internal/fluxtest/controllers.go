@@ -38,10 +38,13 @@ func (s *Cluster) controller(t *testing.T, name string) (stop func()) {
 		"--enable-leader-election=false", "--events-addr=", "--log-level=info",
 		"--health-addr=" + health, "--metrics-addr=" + freeAddress(t),
 	}
+	if name == "kustomize-controller" {
+		args = append(args, "--feature-gates=CancelHealthCheckOnNewRevision=true")
+	}
 	if name == "source-controller" {
 		args = append(args, "--storage-path="+t.TempDir(), "--storage-addr="+storage, "--storage-adv-addr="+storage)
 	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) // stopped in good order below
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.Kubeconfig(), "RUNTIME_NAMESPACE=flux-system", "HOME="+t.TempDir())
 	log, err := os.Create(filepath.Join(t.TempDir(), name+".log"))
 	if err != nil {
@@ -68,7 +71,8 @@ func (s *Cluster) controller(t *testing.T, name string) (stop func()) {
 	t.Cleanup(func() {
 		stop()
 		if said, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
-			t.Logf("%s said:\n%s", name, said)
+			const end = 5000
+			t.Logf("%s said at the end:\n%s", name, said[max(0, len(said)-end):])
 		}
 		_ = log.Close()
 	})

@@ -1,7 +1,7 @@
 package fluxtest
 
 import (
-	"net/http/cgi"
+	"net/http/cgi" //nolint:gosec // G504 is of Go 1.6
 	"net/http/httptest"
 	"os"
 	"os/exec"

@@ -10,6 +10,7 @@ import (
 	"github.com/nullify005/manager-cluster-state/branch"
 	"github.com/nullify005/manager-cluster-state/components/cluster"
 	"github.com/nullify005/manager-cluster-state/components/delivery"
+	"github.com/nullify005/manager-cluster-state/components/github"
 	"github.com/nullify005/manager-cluster-state/components/sealing"
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/chain"
@@ -26,8 +27,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	if err != nil {
 		return err
 	}
-	// The list of images is the repository's.
-	images, err := workloads.LoadImages(filepath.Join(info.RootDirectory, "..", "..", "..", cfg.Images))
+	images, err := workloads.LoadImages(filepath.Join(info.RootDirectory, cfg.Images))
 	if err != nil {
 		return err
 	}
@@ -50,9 +50,20 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	if err != nil {
 		return err
 	}
+	var deployKey []pulumi.Resource
+	if cfg.Delivery == config.FluxCD {
+		owner, repository := cfg.Git.Repository()
+		key, err := github.NewDeployKey(ctx, "deploy-key", &github.DeployKeyArgs{
+			PrivateKey: cfg.Secrets.DeployKey, Owner: owner, Repository: repository, BaseURL: cfg.Git.API(), Title: "chain",
+		})
+		if err != nil {
+			return err
+		}
+		deployKey = key.Resources
+	}
 	return delivery.Deliver(ctx, &delivery.Args{
 		Catalog:      catalog,
-		Needs:        map[string][]pulumi.Resource{"sealed-secrets": keys.Secrets},
+		Needs:        map[string][]pulumi.Resource{"sealed-secrets": keys.Secrets, workloads.SourceWorkload: deployKey},
 		Delivery:     cfg.Delivery,
 		Handover:     cfg.Handover,
 		Suspend:      cfg.Suspend,
