@@ -25,13 +25,6 @@ func meta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }
 
-func secret(namespace, name string) *corev1.Secret {
-	return &corev1.Secret{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: meta(namespace, name),
-		Data: map[string][]byte{"value": []byte("canary")},
-	}
-}
-
 func configMap(namespace, name string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, ObjectMeta: meta(namespace, name),
@@ -117,7 +110,7 @@ func TestRender_FindsTheListOfImagesWhereverItIs(t *testing.T) {
 }
 
 func TestRender_HasNoSecretButPassesOnWhatSealsIt(t *testing.T) {
-	catalog := app(secret("app-v1", "creds"), secret("other-v1", "creds"), secret("app-v1", "unsealed"))
+	catalog := app(secret("app-v1", "creds", "canary"), secret("other-v1", "creds", "canary"), secret("app-v1", "unsealed", "canary"))
 	sealed := render.Files{
 		"app/sealedsecret-creds.yaml":          []byte("sealed one"),
 		"app/sealedsecret-other-v1-creds.yaml": []byte("sealed two"),
@@ -143,7 +136,7 @@ func TestRender_LeavesOutWhatPulumiDelivers(t *testing.T) {
 func TestRender_RefusesTwoObjectsForOneFile(t *testing.T) {
 	for name, catalog := range map[string][]workloads.Workload{
 		"app/configmap-b-c.yaml":    app(configMap("app-v1", "b-c"), configMap("b", "c")),
-		"app/sealedsecret-b-c.yaml": app(secret("app-v1", "b-c"), secret("b", "c")),
+		"app/sealedsecret-b-c.yaml": app(secret("app-v1", "b-c", "canary"), secret("b", "c", "canary")),
 	} {
 		_, err := render.Render(&render.Args{
 			Catalog: catalog, ImagesFile: imagesFile, Sealed: render.Files{"app/sealedsecret-b-c.yaml": []byte("x")},
