@@ -6,6 +6,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export GOTOOLCHAIN := local
 
 REHEARSAL_TOOLS := kwok etcd kubernetes pulumi pulumi-language-go pulumi-kubernetes flux sealed-secrets
+TEST_TOOLS := gotestsum kustomize kubeconform
 LINT_TOOLS := gofumpt golangci-lint govulncheck
 
 GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
@@ -116,7 +117,7 @@ tools-rehearsal:
 tools-pulumi:
 	@go run ./tools/build pulumi
 tools-test:
-	@go run ./tools/build gotestsum
+	@go run ./tools/build $(TEST_TOOLS)
 tools-lint:
 	@go run ./tools/build $(LINT_TOOLS)
 
