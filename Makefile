@@ -6,6 +6,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export GOTOOLCHAIN := local
 
 REHEARSAL_TOOLS := kwok etcd kubernetes pulumi pulumi-language-go pulumi-kubernetes flux sealed-secrets
+TEST_TOOLS := gotestsum kustomize kubeconform
 LINT_TOOLS := gofumpt golangci-lint govulncheck
 
 GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
@@ -36,8 +37,8 @@ suspend: mcs ## have Flux leave a workload alone, as it is (WORKLOAD=chat-hvac S
 resume: mcs ## have Flux deliver it again, and wait (WORKLOAD=chat-hvac STACK=development REAL=1)
 	@.tools/bin/mcs resume '$(WORKLOAD)' --stack $(STACK) $(ON)
 
-reconcile: mcs ## have Flux pull and apply now, one workload or all, and wait (WORKLOAD= STACK=development REAL=1)
-	@.tools/bin/mcs reconcile $(WORKLOAD) --stack $(STACK) $(ON)
+reconcile: mcs ## have Flux pull and apply now, one workload or all, and wait (WORKLOAD= STACK=development REAL=1; RESET=1 for a release that gave up)
+	@.tools/bin/mcs reconcile $(WORKLOAD) --stack $(STACK) $(ON) $(if $(RESET),--reset)
 
 clear-finalizers: mcs ## teardown without Flux's controllers: let go of Flux's own objects (asks first; STACK=development REAL=1)
 	@.tools/bin/mcs clear-finalizers --stack $(STACK) $(ON)
@@ -116,7 +117,7 @@ tools-rehearsal:
 tools-pulumi:
 	@go run ./tools/build pulumi
 tools-test:
-	@go run ./tools/build gotestsum
+	@go run ./tools/build $(TEST_TOOLS)
 tools-lint:
 	@go run ./tools/build $(LINT_TOOLS)
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -61,11 +62,8 @@ func (e *UnreachableError) Unwrap() error { return e.cause }
 // it could not be read.
 func Check(ctx context.Context, args *Args) (revision string, err error) {
 	head, err := args.fetch(ctx)
-	if errors.Is(err, git.ErrNoBranch) {
-		return "", &NotThereError{Branch: args.Config.Git.Branch, Stack: args.Stack, Problems: []string{"there is no such branch"}}
-	}
 	if err != nil {
-		return "", &UnreachableError{err}
+		return "", err
 	}
 	have, err := head.Files(render.Folder(args.Stack))
 	if err != nil {
@@ -82,11 +80,20 @@ func Check(ctx context.Context, args *Args) (revision string, err error) {
 		return "", err
 	}
 	problems = append(problems, render.Compare(want, have)...)
+	_, unlisted, err := args.images(head)
+	if err != nil {
+		return "", err
+	}
+	problems = append(problems, unlisted...)
 	if len(problems) > 0 {
 		slices.Sort(problems)
-		return head.Revision, &NotThereError{Branch: args.Config.Git.Branch, Stack: args.Stack, Problems: problems}
+		return head.Revision, args.notThere(problems...)
 	}
 	return head.Revision, nil
+}
+
+func (a *Args) notThere(problems ...string) error {
+	return &NotThereError{Branch: a.Config.Git.Branch, Stack: a.Stack, Problems: problems}
 }
 
 // fetch reads the branch with the key that Flux will pull with; before that is registered, as
@@ -97,30 +104,54 @@ func (a *Args) fetch(ctx context.Context) (*git.Head, error) {
 		URL: cfg.Git.URL, Branch: cfg.Git.Branch, PrivateKey: cfg.Secrets.DeployKey, HostKeys: cfg.Git.HostKeys(),
 	}
 	head, err := git.Fetch(ctx, remote)
-	if !errors.Is(err, git.ErrNoAccess) {
-		return head, err
+	if errors.Is(err, git.ErrNoAccess) {
+		refused := err
+		if head, err = git.FetchAsUser(ctx, remote, a.GitEnv...); err != nil {
+			err = errors.Join(refused, err)
+		}
 	}
-	head, userErr := git.FetchAsUser(ctx, remote, a.GitEnv...)
-	if userErr != nil {
-		return nil, errors.Join(err, userErr)
+	switch {
+	case errors.Is(err, git.ErrNoBranch):
+		return nil, a.notThere("there is no such branch")
+	case err != nil:
+		return nil, &UnreachableError{err}
+	default:
+		return head, nil
 	}
-	return head, nil
 }
 
-// Images are the references in the branch's own list.
+// Images are the references in the branch's own list, which image automation may have changed.
 func Images(ctx context.Context, args *Args) (workloads.Images, error) {
 	head, err := args.fetch(ctx)
 	if err != nil {
-		return nil, &UnreachableError{err}
-	}
-	folder, name := path.Split(args.Config.Images)
-	files, err := head.Files(path.Clean(folder))
-	if err != nil {
 		return nil, err
 	}
-	images, err := workloads.ParseImages(files[name])
-	if err != nil {
-		return nil, fmt.Errorf("%s of branch %s: %w", args.Config.Images, args.Config.Git.Branch, err)
+	images, problems, err := args.images(head)
+	if err == nil && len(problems) > 0 {
+		err = args.notThere(problems...)
 	}
-	return images, nil
+	return images, err
+}
+
+// images reads the branch's list, and says which names it lacks: what they name would run
+// without a tag.
+func (a *Args) images(head *git.Head) (images workloads.Images, problems []string, err error) {
+	file := path.Clean(a.Config.Images)
+	files, err := head.Files(path.Dir(file))
+	if err != nil {
+		return nil, nil, err
+	}
+	content, there := files[path.Base(file)]
+	if !there {
+		return nil, []string{file + " is missing"}, nil
+	}
+	if images, err = workloads.ParseImages(content); err != nil {
+		return nil, []string{file + ": " + err.Error()}, nil //nolint:nilerr // one to list beside the others
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Images)) {
+		if images[name] == "" {
+			problems = append(problems, file+" lacks "+name)
+		}
+	}
+	return images, problems, nil
 }

@@ -11,8 +11,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/internal/stacktest"
 	"github.com/nullify005/manager-cluster-state/render"
-	"github.com/nullify005/manager-cluster-state/seal"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -30,9 +30,7 @@ func withSecrets(name string, secrets ...client.Object) workloads.Workload {
 
 func sealingKeys(t *testing.T) []config.SealingKey {
 	t.Helper()
-	key, err := seal.NewSealingKey(time.Now())
-	require.NoError(t, err)
-	return []config.SealingKey{key}
+	return []config.SealingKey{stacktest.SealingKey(t, time.Now())}
 }
 
 func TestSeal_SealsWhatFluxPullsAndNothingElse(t *testing.T) {
@@ -46,8 +44,8 @@ func TestSeal_SealsWhatFluxPullsAndNothingElse(t *testing.T) {
 	sealed, err := render.Seal(catalog, keys, rendered)
 	require.NoError(t, err)
 	require.Len(t, sealed, 2)
-	require.Contains(t, sealed, "app/"+seal.File("app", "app", "creds"))
-	require.Contains(t, sealed, "app/"+seal.File("app", "other", "creds"))
+	require.Contains(t, sealed, "app/sealedsecret-creds.yaml")
+	require.Contains(t, sealed, "app/sealedsecret-other-creds.yaml")
 	assert.Empty(t, render.Useless(sealed, rendered), "what is rendered is not sealed")
 
 	problems, err := render.CheckSealed(catalog, keys, sealed)

@@ -24,14 +24,6 @@ const kind = "SealedSecret"
 // Mend is what to do about a sealed file that is missing or wrong.
 const Mend = "run: make seal STACK=…, then commit and push"
 
-// File names the sealed file of a secret in the folder of a workload.
-func File(workloadNamespace, namespace, name string) string {
-	if namespace != workloadNamespace {
-		name = namespace + "-" + name
-	}
-	return "sealedsecret-" + name + ".yaml"
-}
-
 // Seal makes the sealed file of a secret, for the newest certificate. Each call has another
 // ciphertext; all else is the same.
 func Seal(secret *corev1.Secret, keys []config.SealingKey, digestKey []byte) ([]byte, error) {

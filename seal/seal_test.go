@@ -349,8 +349,3 @@ func TestCheck_FindsWhatWouldFailInTheCluster(t *testing.T) {
 	}
 	require.NoError(t, seal.Check(sealed(t, creds(), keys), creds(), keys, digestKey(t, key)))
 }
-
-func TestFile_TellsSecretsOfOtherNamespacesApart(t *testing.T) {
-	assert.Equal(t, "sealedsecret-creds.yaml", seal.File("app-v1", "app-v1", "creds"))
-	assert.Equal(t, "sealedsecret-other-v1-creds.yaml", seal.File("app-v1", "other-v1", "creds"))
-}

@@ -148,9 +148,11 @@ func (s *Stack) change(ctx context.Context, doing, path, stdin string, args ...s
 	return nil
 }
 
-// project is the name that the project's config keys begin with.
-func (s *Stack) project() (string, error) {
-	content, err := os.ReadFile(filepath.Join(s.Project, "Pulumi.yaml"))
+func (s *Stack) project() (string, error) { return ProjectName(s.Project) }
+
+// ProjectName is the name of the project in a folder, which its config keys begin with.
+func ProjectName(folder string) (string, error) {
+	content, err := os.ReadFile(filepath.Join(folder, "Pulumi.yaml"))
 	if err != nil {
 		return "", fmt.Errorf("reading the project: %w; run it in the folder of Pulumi.yaml, or name that with --project", err)
 	}
@@ -158,7 +160,7 @@ func (s *Stack) project() (string, error) {
 		Name string `json:"name"`
 	}
 	if err := yaml.Unmarshal(content, &project); err != nil || project.Name == "" {
-		return "", fmt.Errorf("reading the project: %s names no project", filepath.Join(s.Project, "Pulumi.yaml"))
+		return "", fmt.Errorf("reading the project: %s names no project", filepath.Join(folder, "Pulumi.yaml"))
 	}
 	return project.Name, nil
 }

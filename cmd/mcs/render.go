@@ -3,15 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/nullify005/manager-cluster-state/render"
+	"github.com/nullify005/manager-cluster-state/stack"
 )
 
 var errStale = errors.New("rendered files are stale; run: make render, and commit")
@@ -41,7 +40,7 @@ same bytes each time.`,
 }
 
 func (a *application) render(projectDir string, stacks []string, check bool) error {
-	project, err := projectName(projectDir)
+	project, err := stack.ProjectName(projectDir)
 	if err != nil {
 		return err
 	}
@@ -51,46 +50,32 @@ func (a *application) render(projectDir string, stacks []string, check bool) err
 		}
 	}
 	stale := false
-	for _, stack := range stacks {
-		want, have, err := render.Stack(project, projectDir, stack)
+	for _, name := range stacks {
+		want, have, err := render.Stack(project, projectDir, name)
 		if err != nil {
 			return err
 		}
 		if check {
 			for _, difference := range render.Compare(want, have) {
 				stale = true
-				fmt.Fprintln(a.stdout, render.Folder(stack)+"/"+difference)
+				fmt.Fprintln(a.stdout, render.Folder(name)+"/"+difference)
 			}
 			continue
 		}
-		changed, err := render.Write(filepath.Join(projectDir, filepath.FromSlash(render.Folder(stack))), want, have)
+		changed, err := render.Write(filepath.Join(projectDir, filepath.FromSlash(render.Folder(name))), want, have)
 		for _, line := range changed {
-			verb, name, _ := strings.Cut(line, " ")
-			fmt.Fprintln(a.stdout, verb, render.Folder(stack)+"/"+name)
+			verb, file, _ := strings.Cut(line, " ")
+			fmt.Fprintln(a.stdout, verb, render.Folder(name)+"/"+file)
 		}
 		if err != nil {
 			return err
 		}
-		a.log.Info("rendered", "stack", stack, "files", len(want), "changed", len(changed))
+		a.log.Info("rendered", "stack", name, "files", len(want), "changed", len(changed))
 	}
 	if stale {
 		return errStale
 	}
 	return nil
-}
-
-func projectName(dir string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "Pulumi.yaml"))
-	if err != nil {
-		return "", fmt.Errorf("reading the project: %w; run mcs in the folder of Pulumi.yaml, or name it with --project", err)
-	}
-	var project struct {
-		Name string `json:"name"`
-	}
-	if err := yaml.Unmarshal(data, &project); err != nil {
-		return "", fmt.Errorf("reading Pulumi.yaml: %w", err)
-	}
-	return project.Name, nil
 }
 
 // stacksOf lists the stacks that have a file.

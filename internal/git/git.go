@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ type Head struct {
 	tree *object.Tree
 }
 
-const fetchBound = 60 * time.Second
+const fetchBound = 30 * time.Second
 
 // Fetch reads the newest commit of the branch, with the remote's own key.
 func Fetch(ctx context.Context, remote Remote) (*Head, error) {
@@ -59,7 +60,7 @@ func Fetch(ctx context.Context, remote Remote) (*Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	repository, err := gogit.CloneContext(ctx, memory.NewStorage(), nil, &gogit.CloneOptions{
+	repository, err := clone(ctx, &gogit.CloneOptions{
 		URL: remote.URL, Auth: auth, ReferenceName: plumbing.NewBranchReferenceName(remote.Branch),
 		SingleBranch: true, Depth: 1, Tags: gogit.NoTags, NoCheckout: true,
 	})
@@ -73,6 +74,26 @@ func Fetch(ctx context.Context, remote Remote) (*Head, error) {
 		return nil, fmt.Errorf("%w: %s has no %s", ErrNoBranch, remote.URL, remote.Branch)
 	default:
 		return nil, fmt.Errorf("reading branch %s of %s: %w", remote.Branch, remote.URL, err)
+	}
+}
+
+// clone ends with the context. The library does not, while a host that was reached says nothing:
+// it is then left to itself, in a program that ends soon.
+func clone(ctx context.Context, options *gogit.CloneOptions) (*gogit.Repository, error) {
+	type result struct {
+		repository *gogit.Repository
+		err        error
+	}
+	done := make(chan result, 1)
+	go func() {
+		repository, err := gogit.CloneContext(ctx, memory.NewStorage(), nil, options)
+		done <- result{repository, err}
+	}()
+	select {
+	case r := <-done:
+		return r.repository, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for an answer: %w", ctx.Err())
 	}
 }
 
@@ -92,14 +113,19 @@ func FetchAsUser(ctx context.Context, remote Remote, env ...string) (*Head, erro
 	}
 	bare := filepath.Join(folder, "repository")
 	cmd := exec.CommandContext(ctx, "git", "clone", "--quiet", "--bare", "--depth", "1", "--branch", remote.Branch, "--", remote.URL, bare)
-	cmd.Env = append(append(os.Environ(), "GIT_TERMINAL_PROMPT=0"), env...)
+	cmd.Env = append(append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C"), env...)
+	cmd.WaitDelay = time.Second // for an ssh that outlives the git that started it
 	if !slices.ContainsFunc(cmd.Env, func(variable string) bool { return strings.HasPrefix(variable, "GIT_SSH_COMMAND=") }) {
 		cmd.Env = append(cmd.Env, "GIT_SSH_COMMAND=ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile='"+hosts+"'")
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	switch {
+	case err != nil && strings.Contains(string(out), "Remote branch "+remote.Branch+" not found"):
+		return nil, fmt.Errorf("%w: %s has no %s", ErrNoBranch, remote.URL, remote.Branch)
+	case err != nil:
 		return nil, fmt.Errorf("reading branch %s of %s with git: %w: %s", remote.Branch, remote.URL, err, strings.TrimSpace(string(out)))
 	}
-	repository, err := gogit.CloneContext(ctx, memory.NewStorage(), nil, &gogit.CloneOptions{URL: bare, NoCheckout: true})
+	repository, err := clone(ctx, &gogit.CloneOptions{URL: bare, NoCheckout: true})
 	if err != nil {
 		return nil, fmt.Errorf("opening what git read from %s: %w", remote.URL, err)
 	}
@@ -170,7 +196,10 @@ func headOf(repository *gogit.Repository, branch string) (*Head, error) {
 // Files are the contents of the files below a folder, by their paths relative to it.
 func (h *Head) Files(folder string) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	below, err := h.tree.Tree(folder)
+	below, err := h.tree, error(nil)
+	if folder = path.Clean(folder); folder != "." {
+		below, err = h.tree.Tree(folder)
+	}
 	if errors.Is(err, object.ErrDirectoryNotFound) {
 		return files, nil
 	}
