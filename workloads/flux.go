@@ -73,8 +73,7 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 				lowMemory(o)
 			}
 			if o.Name == kustomizeController {
-				takeOver(o)
-				mendAtOnce(o)
+				delivers(o)
 			}
 		}
 	}
@@ -109,18 +108,19 @@ func tellNobody(deployment *appsv1.Deployment) {
 	}
 }
 
-// takeOver has Flux own alone what Pulumi delivered before it: a field that Git no longer has
-// would stay, held by the field manager of who made it.
-func takeOver(deployment *appsv1.Deployment) {
+// delivers sets kustomize-controller up for delivering this catalog.
+func delivers(deployment *appsv1.Deployment) {
 	container := &deployment.Spec.Template.Spec.Containers[0]
-	container.Args = append(container.Args, "--override-manager=pulumi-kubernetes")
-}
-
-// mendAtOnce has a new revision end the health check of the one before it: a workload that never
-// gets ready would keep its own mending out for as long as its timeout.
-func mendAtOnce(deployment *appsv1.Deployment) {
-	container := &deployment.Spec.Template.Spec.Containers[0]
-	container.Args = append(container.Args, "--feature-gates=CancelHealthCheckOnNewRevision=true")
+	container.Args = append(container.Args,
+		// What Pulumi delivered before it is Flux's alone then: a field that Git no longer has would
+		// stay, held by the field manager of who made it.
+		"--override-manager=pulumi-kubernetes",
+		// A new revision ends the health check of the one before it: a workload that never gets
+		// ready would keep its own mending out for as long as its timeout.
+		"--feature-gates=CancelHealthCheckOnNewRevision=true",
+		// A new revision goes down the chain of workloads one by one, each asking so often whether
+		// the ones before it have it.
+		"--requeue-dependency=10s")
 }
 
 // lowMemory fits a controller to a Pi: half of the stock request and an eighth of the stock
@@ -139,7 +139,7 @@ func lowMemory(deployment *appsv1.Deployment) {
 	case sourceController:
 		container.Args = append(container.Args, "--requeue-dependency=2m", "--artifact-retention-records=1")
 	case kustomizeController:
-		container.Args = append(container.Args, "--requeue-dependency=2m", "--concurrent-ssa=1")
+		container.Args = append(container.Args, "--concurrent-ssa=1")
 	case helmController:
 		container.Args = append(container.Args, "--requeue-dependency=2m")
 	case imageReflector:
