@@ -37,8 +37,8 @@ suspend: mcs ## have Flux leave a workload alone, as it is (WORKLOAD=chat-hvac S
 resume: mcs ## have Flux deliver it again, and wait (WORKLOAD=chat-hvac STACK=development REAL=1)
 	@.tools/bin/mcs resume '$(WORKLOAD)' --stack $(STACK) $(ON)
 
-reconcile: mcs ## have Flux pull and apply now, one workload or all, and wait (WORKLOAD= STACK=development REAL=1)
-	@.tools/bin/mcs reconcile $(WORKLOAD) --stack $(STACK) $(ON)
+reconcile: mcs ## have Flux pull and apply now, one workload or all, and wait (WORKLOAD= STACK=development REAL=1; RESET=1 for a release that gave up)
+	@.tools/bin/mcs reconcile $(WORKLOAD) --stack $(STACK) $(ON) $(if $(RESET),--reset)
 
 clear-finalizers: mcs ## teardown without Flux's controllers: let go of Flux's own objects (asks first; STACK=development REAL=1)
 	@.tools/bin/mcs clear-finalizers --stack $(STACK) $(ON)

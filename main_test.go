@@ -22,16 +22,13 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/components"
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/internal/fluxtest"
 	"github.com/nullify005/manager-cluster-state/internal/pulumitest"
+	"github.com/nullify005/manager-cluster-state/render"
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
-const kubeconfig = `apiVersion: v1
-kind: Config
-current-context: home
-contexts: [{name: home, context: {cluster: home, user: admin}}]
-clusters: [{name: home, cluster: {server: "https://127.0.0.1:1"}}]
-users: [{name: admin, user: {token: canary-kubeconfig}}]
-`
+const kustomizationType = "kubernetes:kustomize.toolkit.fluxcd.io/v1:Kustomization"
 
 // canaries stand in for the secrets of a stack; each must only ever be seen as a secret.
 const secrets = `{
@@ -39,39 +36,61 @@ const secrets = `{
 	"slack": {"appToken": "xapp-canary-app", "botToken": "xoxb-canary-bot"},
 	"grafana": {"username": "canary-admin", "password": "canary-password"},
 	"snmp": {"community": "canary-community"},
-	"cloud": {"token": "canary-token"}
+	"cloud": {"token": "canary-token"},
+	"notifications": {"slackWebhook": "https://hooks.slack.com/services/canary", "githubToken": "canary-status"}
 }`
 
-// stack reads a real stack file, and puts in what is physical or secret: the cluster, the
-// credentials, a sealing key.
-func stack(t *testing.T, name string) *pulumi.RunInfo {
+// testStack is a stack to run the program on.
+type testStack struct {
+	*pulumi.RunInfo
+
+	origin *origin
+	api    *fluxtest.API
+	warned warnings
+}
+
+// stack reads a real stack file, and puts in what is physical or secret: the cluster, the Git
+// host, the credentials, the keys.
+func stack(t *testing.T, name string) *testStack {
 	t.Helper()
 	content, err := os.ReadFile("Pulumi." + name + ".yaml")
 	require.NoError(t, err)
 	values, _, err := config.ReadStackFile(pulumitest.Project, content)
 	require.NoError(t, err)
+	root, err := os.Getwd()
+	require.NoError(t, err)
+	deployKey, authorizedKey, err := seal.NewDeployKey("")
+	require.NoError(t, err)
+	s := &testStack{
+		RunInfo: &pulumi.RunInfo{Project: pulumitest.Project, Stack: name, RootDirectory: root, Config: values},
+		origin:  newOrigin(t, authorizedKey), api: fluxtest.NewAPI(t),
+	}
 
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	require.NoError(t, os.WriteFile(path, []byte(kubeconfig), 0o600))
+	require.NoError(t, os.WriteFile(path, []byte(s.api.Kubeconfig()), 0o600))
 	key := func(name string) string { return pulumitest.Project + ":" + name }
 	merge(t, values, key("cluster"), map[string]any{"kind": "existing", "kubeconfig": path})
 	merge(t, values, key("sealing"), map[string]any{"keys": []any{sealingKey(t)}})
-	values[key("secrets")] = secrets
-	root, err := os.Getwd()
-	require.NoError(t, err)
-	return &pulumi.RunInfo{
-		Project: pulumitest.Project, Stack: name, RootDirectory: root,
-		Config: values, ConfigSecretKeys: []string{key("secrets"), key("sealing")},
-	}
+	merge(t, values, key("git"), map[string]any{
+		"url":        "ssh://git@" + s.origin.SSHAddress() + "/" + repository + ".git",
+		"knownHosts": s.origin.KnownHosts(), "githubURL": s.origin.URL(),
+	})
+	values[key("secrets")], values["github:token"] = secrets, githubToken
+	merge(t, values, key("secrets"), map[string]any{"deployKey": deployKey})
+	s.ConfigSecretKeys = []string{key("secrets"), key("sealing"), "github:token"}
+	return s
 }
 
+// set changes a key of the stack's configuration.
+func (s *testStack) set(key, value string) { s.Config[pulumitest.Project+":"+key] = value }
+
 // ship turns the pivot.
-func ship(info *pulumi.RunInfo, observability string) {
-	info.Config[pulumitest.Project+":observability"] = observability
-	info.Config[pulumitest.Project+":cloud"] = `{
+func (s *testStack) ship(observability string) {
+	s.set("observability", observability)
+	s.set("cloud", `{
 		"metrics": {"url": "https://prometheus.example.net/api/prom/push", "username": "1"},
 		"logs": {"url": "https://logs.example.net/loki/api/v1/push", "username": "2"}
-	}`
+	}`)
 }
 
 func merge(t *testing.T, values map[string]string, key string, with map[string]any) {
@@ -102,71 +121,130 @@ func sealingKey(t *testing.T) map[string]any {
 	}
 }
 
-func program(info *pulumi.RunInfo) pulumi.RunFunc {
-	return func(ctx *pulumi.Context) error { return run(ctx, info) }
+// run runs the program as the engine would.
+func (s *testStack) run(recorder *pulumitest.Recorder, preview bool) error {
+	return recorder.Run(func(ctx *pulumi.Context) error {
+		ctx.Log = &s.warned
+		return run(ctx, s.RunInfo)
+	}, preview, func(info *pulumi.RunInfo) {
+		info.Stack, info.Config, info.ConfigSecretKeys = s.Stack, s.Config, s.ConfigSecretKeys
+	})
 }
 
-// eachStack runs the program on every real stack file, as a preview and as an update; and so
-// with its metrics and logs shipped away.
-func eachStack(t *testing.T, check func(t *testing.T, info *pulumi.RunInfo, recorder *pulumitest.Recorder)) {
+// warnings are what a program warns of; what else it says is not kept.
+type warnings struct{ strings.Builder }
+
+func (w *warnings) Warn(message string, _ *pulumi.LogArgs) error {
+	_, err := w.WriteString(message + "\n")
+	return err
+}
+
+func (*warnings) Debug(string, *pulumi.LogArgs) error { return nil }
+func (*warnings) Info(string, *pulumi.LogArgs) error  { return nil }
+func (*warnings) Error(string, *pulumi.LogArgs) error { return nil }
+
+// recording is what a run of the program on a stack registered.
+type recording struct {
+	*pulumitest.Recorder
+
+	stack     *testStack
+	delivery  config.Delivery
+	preview   bool
+	committed render.Files
+}
+
+// byFlux says whether Flux delivers what needn't be delivered by Pulumi.
+func (r *recording) byFlux() bool { return r.delivery == config.FluxCD }
+
+// recordings are those that there are: each is made by the first test that looks at it.
+var recordings = map[string]*recording{}
+
+// eachStack runs the program on every real stack file, as a preview and as an update, in either
+// delivery; and so with its metrics and logs shipped away.
+func eachStack(t *testing.T, check func(t *testing.T, r *recording)) {
 	t.Helper()
 	files, err := filepath.Glob("Pulumi.*.yaml")
 	require.NoError(t, err)
 	require.Len(t, files, 2, "a new stack is tested too: nothing else to do here but this number")
 	for _, file := range files {
 		name := strings.TrimSuffix(strings.TrimPrefix(file, "Pulumi."), ".yaml")
-		for _, mode := range []string{"preview", "update"} {
+		for _, delivery := range []config.Delivery{config.Direct, config.FluxCD} {
 			for _, observability := range []string{"local", "cloud"} {
-				t.Run(name+"/"+observability+"/"+mode, func(t *testing.T) {
-					recorder, info := &pulumitest.Recorder{}, stack(t, name)
-					ship(info, observability)
-					require.NoError(t, recorder.Run(program(info), mode == "preview"))
-					check(t, info, recorder)
-				})
+				for _, mode := range []string{"preview", "update"} {
+					id := strings.Join([]string{name, string(delivery), observability, mode}, "/")
+					t.Run(id, func(t *testing.T) {
+						if recordings[id] == nil {
+							recordings[id] = record(t, name, delivery, observability, mode == "preview")
+						}
+						check(t, recordings[id])
+					})
+				}
 			}
 		}
 	}
 }
 
+func record(t *testing.T, name string, delivery config.Delivery, observability string, preview bool) *recording {
+	t.Helper()
+	r := &recording{Recorder: &pulumitest.Recorder{}, stack: stack(t, name), delivery: delivery, preview: preview}
+	r.stack.ship(observability)
+	r.stack.set("delivery", string(delivery))
+	if r.byFlux() {
+		r.committed = r.stack.push(t)
+	}
+	require.NoError(t, r.stack.run(r.Recorder, preview))
+	assert.Empty(t, r.stack.warned.String())
+	return r
+}
+
 func TestProgram_RegistersEveryWorkloadUnderItsComponent(t *testing.T) {
-	eachStack(t, func(t *testing.T, _ *pulumi.RunInfo, recorder *pulumitest.Recorder) {
-		workloads := recorder.OfType(components.TokenDeliveryDirect)
+	eachStack(t, func(t *testing.T, r *recording) {
+		direct, pulled := r.OfType(components.TokenDeliveryDirect), r.OfType(components.TokenDeliveryPulled)
+		assert.Contains(t, direct, "flux-system")
 		for _, name := range []string{
-			"flux-system", "sealed-secrets", "external-mdns", "snmp-exporter", "service-intesis", "exporter-weather", "chat-hvac",
+			"sealed-secrets", "external-mdns", "snmp-exporter", "service-intesis", "exporter-weather", "chat-hvac",
 		} {
-			assert.Contains(t, workloads, name)
-		}
-		for _, r := range recorder.All() {
-			if r.RPC.GetCustom() {
-				assert.NotEmpty(t, r.Parent(), "%s %s has no component", r.Type, r.Name)
+			if r.byFlux() {
+				assert.Contains(t, pulled, name)
+				assert.NotContains(t, direct, name, "Pulumi and Flux both deliver it")
+			} else {
+				assert.Contains(t, direct, name)
 			}
-			if strings.HasPrefix(r.Type, "kubernetes:") {
-				assert.NotEmpty(t, r.RPC.GetProvider(), "%s %s uses a default provider", r.Type, r.Name)
+		}
+		for _, one := range r.All() {
+			if one.RPC.GetCustom() {
+				assert.NotEmpty(t, one.Parent(), "%s %s has no component", one.Type, one.Name)
+			}
+			if strings.HasPrefix(one.Type, "kubernetes:") {
+				assert.NotEmpty(t, one.RPC.GetProvider(), "%s %s uses a default provider", one.Type, one.Name)
 			}
 		}
 	})
 }
 
 func TestProgram_ChatWaitsForTheServiceItTalksTo(t *testing.T) {
-	eachStack(t, func(t *testing.T, _ *pulumi.RunInfo, recorder *pulumitest.Recorder) {
-		first := recorder.OfType("kubernetes:core/v1:Namespace")["chat-hvac/chat-hvac-v1"]
-		assert.Contains(t, first.DependsOn(), "Deployment:service-intesis/service-intesis")
+	eachStack(t, func(t *testing.T, r *recording) {
+		first, on := r.OfType("kubernetes:core/v1:Namespace")["chat-hvac/chat-hvac-v1"], "Deployment:service-intesis/service-intesis"
+		if r.byFlux() {
+			first, on = r.OfType(kustomizationType)["chat-hvac/chat-hvac"], "Kustomization:service-intesis/service-intesis"
+		}
+		assert.Contains(t, first.DependsOn(), on)
 	})
 }
 
 func TestProgram_SealingKeysAreThereBeforeTheController(t *testing.T) {
-	eachStack(t, func(t *testing.T, info *pulumi.RunInfo, recorder *pulumitest.Recorder) {
+	eachStack(t, func(t *testing.T, r *recording) {
 		var keys, waiting int
-		for _, r := range recorder.All() {
-			if r.Parent() == "sealing-keys" {
+		for _, one := range r.All() {
+			if one.Parent() == "sealing-keys" {
 				keys++
-				assert.Equal(t, info.Stack == "production", r.RPC.GetProtect(), "a root of trust is protected in production")
-				assert.True(t, r.Inputs["data"].IsSecret())
+				assert.Equal(t, r.stack.Stack == "production", one.RPC.GetProtect(), "a root of trust is protected in production")
+				assert.True(t, one.Inputs["data"].IsSecret())
 			}
-			if r.Parent() != "sealed-secrets" {
+			if one.Parent() != "sealed-secrets" {
 				continue
 			}
-			for _, on := range r.DependsOn() {
+			for _, on := range one.DependsOn() {
 				if strings.HasPrefix(on, "Secret:sealing-keys/") {
 					waiting++
 				}
@@ -177,33 +255,154 @@ func TestProgram_SealingKeysAreThereBeforeTheController(t *testing.T) {
 	})
 }
 
+func TestProgram_GitHubKnowsTheDeployKeyBeforeFluxPulls(t *testing.T) {
+	eachStack(t, func(t *testing.T, r *recording) {
+		var waiting int
+		for _, one := range r.All() {
+			for _, on := range one.DependsOn() {
+				if one.Parent() == "git-source" && strings.HasPrefix(on, "RepositoryDeployKey:deploy-key/") {
+					waiting++
+				}
+			}
+		}
+		if !r.byFlux() {
+			assert.Empty(t, r.OfType(components.TokenGitHubDeployKey), "a stack that pulls nothing has no deploy key")
+			return
+		}
+		assert.Positive(t, waiting, "nothing of git-source waits for the deploy key")
+		for _, key := range r.OfType("github:index/repositoryDeployKey:RepositoryDeployKey") {
+			assert.False(t, key.Inputs["readOnly"].BoolValue(), "image automation pushes with it")
+		}
+	})
+}
+
+func TestProgram_AnUpdateWaitsForWhatFluxPullsAndAPreviewForNothing(t *testing.T) {
+	eachStack(t, func(t *testing.T, r *recording) {
+		if r.preview || !r.byFlux() {
+			assert.Empty(t, r.stack.api.Asked())
+			return
+		}
+		want := []string{"GitRepository flux-system/manager-cluster-state"}
+		for name := range r.OfType(components.TokenDeliveryPulled) {
+			want = append(want, "Kustomization flux-system/"+name)
+		}
+		assert.ElementsMatch(t, want, r.stack.api.Asked())
+		assert.Equal(t, want[:1], r.stack.api.Requested(), "the commit that Flux lacks is pulled at once")
+	})
+}
+
 func TestProgram_NoSecretIsEverAPlainInput(t *testing.T) {
-	eachStack(t, func(t *testing.T, info *pulumi.RunInfo, recorder *pulumitest.Recorder) {
+	eachStack(t, func(t *testing.T, r *recording) {
 		seen := 0
-		for _, r := range recorder.All() {
-			walk(resource.NewProperty(r.Inputs), false, func(text string, secret bool) {
+		for _, one := range r.All() {
+			walk(resource.NewProperty(one.Inputs), false, func(text string, secret bool) {
 				if !strings.Contains(decoded(text), "canary") && !strings.Contains(decoded(text), "PRIVATE KEY") {
 					return
 				}
 				seen++
-				assert.True(t, secret, "%s %s has a secret in the clear", r.Type, r.Name)
+				assert.True(t, secret, "%s %s has a secret in the clear", one.Type, one.Name)
 			})
 		}
 		assert.Greater(t, seen, 3, "the canaries were not planted where secrets go")
 	})
 }
 
+func TestProgram_AnAppsSecretsGoToFluxSealedAndNoOtherWay(t *testing.T) {
+	eachStack(t, func(t *testing.T, r *recording) {
+		registered := 0
+		for _, one := range r.All() {
+			walk(resource.NewProperty(one.Inputs), false, func(text string, _ bool) {
+				if strings.Contains(decoded(text), "canary-username") {
+					registered++
+				}
+			})
+		}
+		if !r.byFlux() {
+			assert.Positive(t, registered)
+			return
+		}
+		assert.Zero(t, registered, "Pulumi's state has a secret that Flux delivers")
+		sealed := 0
+		for file, content := range r.committed {
+			assert.NotContains(t, string(content), "canary", file)
+			if render.IsSealed(file) {
+				sealed++
+			}
+		}
+		assert.Greater(t, sealed, 2)
+	})
+}
+
+func TestProgram_SaysWhatGitLacksBeforeAnythingIsRegistered(t *testing.T) {
+	for name, lacking := range map[string]func(*testing.T, *testStack) string{
+		"the branch": func(*testing.T, *testStack) string { return "there is no such branch" },
+		"a file": func(t *testing.T, s *testStack) string {
+			cfg, images, catalog := s.catalog(t)
+			sealed, err := render.Seal(catalog, cfg.Sealing.Keys, nil)
+			require.NoError(t, err)
+			files, err := render.Render(&render.Args{Catalog: catalog, Images: images, ImagesFile: cfg.Images, Sealed: sealed})
+			require.NoError(t, err)
+			delete(files, "chat-hvac/deployment-chat-hvac.yaml")
+			s.origin.push(t, s.Stack, files)
+			return "chat-hvac/deployment-chat-hvac.yaml is missing"
+		},
+		"what changed since": func(t *testing.T, s *testStack) string {
+			s.push(t)
+			s.set("domain", "example.net")
+			return "service-intesis/ingress-service-intesis.yaml is stale"
+		},
+		"a secret that changed since": func(t *testing.T, s *testStack) string {
+			s.push(t)
+			merge(t, s.Config, pulumitest.Project+":secrets", map[string]any{"snmp": map[string]any{"community": "canary-other"}})
+			return "snmp-exporter/sealedsecret-snmp-exporter.yaml: "
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := stack(t, "production")
+			want := lacking(t, s)
+			const mend = "run make seal render STACK=production, commit and push"
+
+			require.NoError(t, s.run(&pulumitest.Recorder{}, true), "a preview may be of what is not merged yet")
+			warned := s.warned.String()
+			assert.Contains(t, warned, want)
+			assert.Contains(t, warned, mend)
+			assert.NotContains(t, warned, "canary")
+
+			recorder := &pulumitest.Recorder{}
+			err := s.run(recorder, false)
+			require.ErrorContains(t, err, want)
+			require.ErrorContains(t, err, mend)
+			assert.Empty(t, recorder.All())
+		})
+	}
+}
+
+func TestProgram_AKeyThatIsChangedByHandIsRefusedAtPreview(t *testing.T) {
+	for was, is := range map[config.Delivery]config.Delivery{config.Direct: config.FluxCD, config.FluxCD: config.Direct} {
+		s := stack(t, "production")
+		s.set("delivery", string(is))
+		recorder := &pulumitest.Recorder{Before: resource.PropertyMap{"delivered": resource.NewProperty(resource.PropertyMap{
+			"chat-hvac": resource.NewProperty(string(was)), "grafana": resource.NewProperty(string(was)),
+		})}}
+		err := s.run(recorder, true)
+		require.ErrorContains(t, err, "chat-hvac, grafana")
+		require.ErrorContains(t, err, "make switch STACK=production DELIVERY="+string(is))
+		assert.Empty(t, recorder.OfType(components.TokenDeliveryDirect))
+		assert.Empty(t, recorder.OfType(components.TokenDeliveryPulled))
+	}
+}
+
 func TestProgram_RefusesABadStackBeforeAnythingIsRegistered(t *testing.T) {
 	for _, mode := range []bool{true, false} {
-		info := stack(t, "production")
-		delete(info.Config, pulumitest.Project+":secrets")
-		info.Config[pulumitest.Project+":domain"] = "http://local"
+		s := stack(t, "production")
+		delete(s.Config, pulumitest.Project+":secrets")
+		s.set("domain", "http://local")
 		recorder := &pulumitest.Recorder{}
-		err := recorder.Run(program(info), mode)
+		err := s.run(recorder, mode)
 		require.Error(t, err)
 		for _, want := range []string{
 			"domain", "pulumi config set --secret --path secrets.intesis.username",
-			"pulumi config set --secret --path secrets.slack.appToken",
+			"pulumi config set --secret --path secrets.slack.appToken", "secrets.deployKey is missing", "make keys",
 		} {
 			require.ErrorContains(t, err, want)
 		}
@@ -213,13 +412,13 @@ func TestProgram_RefusesABadStackBeforeAnythingIsRegistered(t *testing.T) {
 
 func TestProgram_RefusesPodsWithoutRoomBeforeAnythingIsRegistered(t *testing.T) {
 	for check, want := range map[bool]string{true: "cluster.memoryCheck: false, which leaves it to the scheduler", false: ""} {
-		info, recorder := stack(t, "production"), &pulumitest.Recorder{}
+		s, recorder := stack(t, "production"), &pulumitest.Recorder{}
 		nodes := []any{
 			map[string]any{"name": "kiwipi", "role": "server", "arch": "arm64", "memory": "1Gi", "reserved": "896Mi", "workloads": false},
 			map[string]any{"name": "orangepi", "role": "agent", "arch": "arm64", "memory": "1Gi", "reserved": "384Mi"},
 		}
-		merge(t, info.Config, pulumitest.Project+":cluster", map[string]any{"nodes": nodes, "memoryCheck": check})
-		err := recorder.Run(program(info), true)
+		merge(t, s.Config, pulumitest.Project+":cluster", map[string]any{"nodes": nodes, "memoryCheck": check})
+		err := s.run(recorder, true)
 		if want == "" {
 			require.NoError(t, err)
 			continue
@@ -234,6 +433,8 @@ func TestProgram_RefusesPodsWithoutRoomBeforeAnythingIsRegistered(t *testing.T) 
 func TestProgram_RefusesEveryBadStackFileBeforeAnythingIsRegistered(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("config", "testdata", "invalid", "*.yaml"))
 	require.NoError(t, err)
+	root, err := os.Getwd()
+	require.NoError(t, err)
 	ran := 0
 	for _, file := range files {
 		content, err := os.ReadFile(file)
@@ -246,13 +447,11 @@ func TestProgram_RefusesEveryBadStackFileBeforeAnythingIsRegistered(t *testing.T
 			continue // no stack file at all: the engine itself refuses it
 		}
 		ran++
-		root, err := os.Getwd()
-		require.NoError(t, err)
-		recorder := &pulumitest.Recorder{}
-		info := &pulumi.RunInfo{
+		s := &testStack{RunInfo: &pulumi.RunInfo{
 			Project: pulumitest.Project, Stack: "test", RootDirectory: root, Config: values, ConfigSecretKeys: secretKeys,
-		}
-		err = recorder.Run(program(info), true)
+		}}
+		recorder := &pulumitest.Recorder{}
+		err = s.run(recorder, true)
 		require.Error(t, err, file)
 		var problems config.Problems
 		require.ErrorAs(t, err, &problems, file)
@@ -270,19 +469,7 @@ func TestProgram_DevelopmentNeedsNoSecretAndNoPreparation(t *testing.T) {
 	root, err := os.Getwd()
 	require.NoError(t, err)
 	recorder := &pulumitest.Recorder{}
-	info := &pulumi.RunInfo{Project: pulumitest.Project, Stack: "development", RootDirectory: root, Config: values}
-	require.NoError(t, recorder.Run(program(info), false))
+	s := &testStack{RunInfo: &pulumi.RunInfo{Project: pulumitest.Project, Stack: "development", RootDirectory: root, Config: values}}
+	require.NoError(t, s.run(recorder, false))
 	assert.Contains(t, recorder.OfType("command:local:Command"), "development")
-}
-
-// edges are the workloads, each with the names of the ones it comes after.
-func edges(recorder *pulumitest.Recorder) map[string][]string {
-	found := map[string][]string{}
-	for name, workload := range recorder.OfType(components.TokenDeliveryDirect) {
-		found[name] = []string{}
-		for _, before := range workload.Inputs["after"].ArrayValue() {
-			found[name] = append(found[name], before.StringValue())
-		}
-	}
-	return found
 }

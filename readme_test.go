@@ -3,17 +3,17 @@ package main
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nullify005/manager-cluster-state/config"
-	"github.com/nullify005/manager-cluster-state/internal/pulumitest"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -29,14 +29,9 @@ const seedMiB = 2*256 + 2*64 + 3*32 + 6*64
 
 func TestREADME_ItsBudgetIsProductions(t *testing.T) {
 	budget := func(observability string) *workloads.MemoryBudget {
-		info := stack(t, "production")
-		ship(info, observability)
-		cfg, err := config.Load(info.Project, info.Config, info.ConfigSecretKeys, time.Now())
-		require.NoError(t, err)
-		images, err := workloads.LoadImages(cfg.Images)
-		require.NoError(t, err)
-		catalog, err := workloads.Catalog(cfg, images)
-		require.NoError(t, err)
+		s := stack(t, "production")
+		s.ship(observability)
+		cfg, _, catalog := s.catalog(t)
 		made := workloads.Budget(cfg, catalog)
 		require.NoError(t, made.Check())
 		return made
@@ -96,16 +91,112 @@ func TestREADME_EveryTargetItNamesExists(t *testing.T) {
 	}
 }
 
-// The picture has an arrow for every edge of the graph, and no other between workloads.
+// The picture has an arrow for every edge of the graph, and no other between workloads: a line
+// for those that are there in either delivery, dashes for those that Flux's adds.
 func TestREADME_ItsPictureHasTheGraphsEdges(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	recorder, info := &pulumitest.Recorder{}, stack(t, "production")
-	require.NoError(t, recorder.Run(program(info), true))
-	for name, after := range edges(recorder) {
-		assert.Contains(t, string(readme), `["`+name+`"]`)
-		for _, before := range after {
-			assert.Regexp(t, `\["`+before+`"\] --> \w+\["`+name+`"\]`, string(readme))
+	_, rest, found := strings.Cut(string(readme), "```mermaid\n")
+	require.True(t, found)
+	picture, _, _ := strings.Cut(rest, "```\n")
+	names, direct, pulled := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, observability := range []string{"local", "cloud"} {
+		for delivery, edges := range map[config.Delivery]map[string]bool{config.Direct: direct, config.FluxCD: pulled} {
+			s := stack(t, "production")
+			s.ship(observability)
+			s.set("delivery", string(delivery))
+			_, _, catalog := s.catalog(t)
+			for _, workload := range catalog {
+				names[workload.Name] = true
+				for _, before := range workload.After {
+					edges[before+" → "+workload.Name] = true
+				}
+			}
 		}
 	}
+	added := map[string]bool{}
+	for edge := range pulled {
+		if !direct[edge] {
+			added[edge] = true
+		}
+	}
+	drawn := readMermaid(t, picture)
+	for name := range names {
+		assert.Contains(t, drawn.labels, name, "it has no box")
+	}
+	assert.Equal(t, sorted(direct), sorted(drawn.edges("-->", names)), "lines")
+	assert.Equal(t, sorted(added), sorted(drawn.edges("-.->", names)), "dashes")
+}
+
+func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
+
+// mermaid is a picture: boxes in groups, and arrows.
+type mermaid struct {
+	labels map[string]string   // the first word of each, to its id
+	ids    map[string]string   // and back
+	groups map[string][]string // ids of all that a group has, also in groups of its own
+	arrows []arrow
+}
+
+type arrow struct{ from, to, kind string }
+
+var (
+	mermaidBox   = regexp.MustCompile(`^(\w+)(?:\["([^"]+)"\])?$`)
+	mermaidArrow = regexp.MustCompile(` (-->|-\.->) `)
+)
+
+func readMermaid(t *testing.T, picture string) *mermaid {
+	t.Helper()
+	m := &mermaid{labels: map[string]string{}, ids: map[string]string{}, groups: map[string][]string{}}
+	var within []string
+	for _, line := range strings.Split(strings.TrimSpace(picture), "\n")[1:] {
+		line = strings.TrimSpace(line)
+		if line == "end" {
+			within = within[:len(within)-1]
+			continue
+		}
+		if group, isGroup := strings.CutPrefix(line, "subgraph "); isGroup {
+			box := mermaidBox.FindStringSubmatch(group)
+			require.NotNil(t, box, line)
+			within = append(within, box[1])
+			m.groups[box[1]] = nil
+			continue
+		}
+		kinds, before := mermaidArrow.FindAllStringSubmatch(line, -1), ""
+		for i, text := range mermaidArrow.Split(line, -1) {
+			box := mermaidBox.FindStringSubmatch(text)
+			require.NotNil(t, box, line)
+			if box[2] != "" {
+				word, _, _ := strings.Cut(box[2], " ")
+				m.labels[word], m.ids[box[1]] = box[1], word
+			}
+			for _, group := range within {
+				m.groups[group] = append(m.groups[group], box[1])
+			}
+			if i > 0 {
+				m.arrows = append(m.arrows, arrow{from: before, to: box[1], kind: kinds[i-1][1]})
+			}
+			before = box[1]
+		}
+	}
+	return m
+}
+
+// edges are the arrows of a kind between boxes of those names; one at a group is one at each of
+// its boxes.
+func (m *mermaid) edges(kind string, names map[string]bool) map[string]bool {
+	found := map[string]bool{}
+	for _, arrow := range m.arrows {
+		ends, isGroup := m.groups[arrow.to]
+		if !isGroup {
+			ends = []string{arrow.to}
+		}
+		for _, end := range ends {
+			from, to := m.ids[arrow.from], m.ids[end]
+			if arrow.kind == kind && names[from] && names[to] {
+				found[from+" → "+to] = true
+			}
+		}
+	}
+	return found
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -244,24 +245,32 @@ func (s *stage) eventually(t *testing.T, what string, is func(context.Context, c
 	t.Helper()
 	c := s.flux(t)
 	var last error
-	require.Eventually(t, func() bool {
+	came := assert.Eventually(t, func() bool {
 		ok, err := is(t.Context(), c)
 		last = err
 		return ok && err == nil
-	}, soon, 200*time.Millisecond, "%s: %v", what, last)
+	}, soon, 200*time.Millisecond, what)
+	require.True(t, came, "%s: %v", what, last)
 }
+
+var errOther = errors.New("it has another")
 
 func (s *stage) assertImageAutomation(t *testing.T) {
 	const tag = "v9.9.9"
+	before := s.head(t)
 	require.NoError(t, s.forge(t).PushImage(t.Context(), forge.Image{Name: "nullify005/exporter-weather", Tag: tag}))
 	scan := flux.Ref{GroupVersionKind: reflectorv1.GroupVersion.WithKind(reflectorv1.ImageRepositoryKind), Namespace: fluxNamespace, Name: "exporter-weather"}
 	s.reconcile(t, scan)
 	s.eventually(t, "the policy's choice", func(ctx context.Context, c client.Client) (bool, error) {
 		var policy reflectorv1.ImagePolicy
-		err := c.Get(ctx, client.ObjectKey{Namespace: fluxNamespace, Name: "exporter-weather"}, &policy)
-		return err == nil && policy.Status.LatestRef != nil && policy.Status.LatestRef.Tag == tag, err
+		if err := c.Get(ctx, client.ObjectKey{Namespace: fluxNamespace, Name: "exporter-weather"}, &policy); err != nil {
+			return false, err
+		}
+		if latest := policy.Status.LatestRef; latest == nil || latest.Tag != tag {
+			return false, fmt.Errorf("%w: %+v", errOther, policy.Status)
+		}
+		return true, nil
 	})
-	before := s.head(t)
 	s.reconcile(t, flux.Ref{
 		GroupVersionKind: imagev1.GroupVersion.WithKind(imagev1.ImageUpdateAutomationKind), Namespace: fluxNamespace, Name: "image-automation",
 	})

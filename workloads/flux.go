@@ -74,6 +74,7 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 			}
 			if o.Name == kustomizeController {
 				takeOver(o)
+				mendAtOnce(o)
 			}
 		}
 	}
@@ -113,6 +114,13 @@ func tellNobody(deployment *appsv1.Deployment) {
 func takeOver(deployment *appsv1.Deployment) {
 	container := &deployment.Spec.Template.Spec.Containers[0]
 	container.Args = append(container.Args, "--override-manager=pulumi-kubernetes")
+}
+
+// mendAtOnce has a new revision end the health check of the one before it: a workload that never
+// gets ready would keep its own mending out for as long as its timeout.
+func mendAtOnce(deployment *appsv1.Deployment) {
+	container := &deployment.Spec.Template.Spec.Containers[0]
+	container.Args = append(container.Args, "--feature-gates=CancelHealthCheckOnNewRevision=true")
 }
 
 // lowMemory fits a controller to a Pi: half of the stock request and an eighth of the stock

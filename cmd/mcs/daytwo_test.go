@@ -191,8 +191,8 @@ func (d *dayTwo) assertTeardown(t *testing.T) {
 	require.NoError(t, d.client.Delete(t.Context(), source))
 	said, err = d.mcs(t, "clear-finalizers", "--dry-run")
 	require.NoError(t, err)
-	both := []string{"Kustomization " + d.namespace + "/app, which is being deleted\n", "GitRepository " + d.namespace + "/source, which is being deleted\n"}
-	for _, one := range both {
+	all := []string{"ConfigMap " + d.namespace + "/settings, which a Kustomization applied: to be deleted\n", "Kustomization " + d.namespace + "/app, which is being deleted: to be let go\n", "GitRepository " + d.namespace + "/source, which is being deleted: to be let go\n"}
+	for _, one := range all {
 		assert.Contains(t, said, one)
 	}
 	assert.NotContains(t, said, "these controllers run")
@@ -200,9 +200,10 @@ func (d *dayTwo) assertTeardown(t *testing.T) {
 	for _, typed := range []string{"n\n", "\n", ""} {
 		said, err = d.answer(t.Context(), t, typed, "clear-finalizers", "--kubeconfig", shared.Kubeconfig())
 		require.ErrorIs(t, err, errNotConfirmed)
-		assert.Contains(t, said, "Remove Flux's finalizer from these 2?")
+		assert.Contains(t, said, "Remove Flux's finalizer from 2 objects, and delete 1 that were applied?")
 	}
 	require.NoError(t, d.client.Get(t.Context(), client.ObjectKeyFromObject(app), app), "a no is a no")
+	assert.Equal(t, "three", d.value(t))
 	said, err = d.answer(t.Context(), t, "y\n", "clear-finalizers", "--kubeconfig", shared.Kubeconfig())
 	require.NoError(t, err)
 	assert.Contains(t, said, "cleared 2\n")
@@ -210,7 +211,7 @@ func (d *dayTwo) assertTeardown(t *testing.T) {
 		err := d.client.Get(t.Context(), client.ObjectKeyFromObject(object), object)
 		assert.True(t, apierrors.IsNotFound(err), "%T: %v", object, err)
 	}
-	assert.Equal(t, "three", d.value(t), "what was applied stays")
+	d.assertGone(t, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "settings"}})
 	said, err = d.mcs(t, "clear-finalizers", "--yes")
 	require.NoError(t, err)
 	assert.Contains(t, said, "no object has Flux's finalizer")
@@ -240,11 +241,26 @@ spec:
 	require.ErrorIs(t, err, flux.ErrTimeout)
 	require.ErrorContains(t, err, "Deployment "+d.namespace+"/app: 0 of 1 pods are available; Unschedulable: ", "what Flux waits for, and why it isn't ready")
 
+	// Its health check has ten minutes yet.
 	deploy("linux")
-	start := time.Now()
 	_, err = d.mcs(t, "reconcile", "app", "--timeout", "2m")
 	require.NoError(t, err)
-	t.Log(time.Since(start))
+
+	for _, object := range []client.Object{app, &sourcev1.GitRepository{ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "source"}}} {
+		require.NoError(t, d.client.Delete(t.Context(), object))
+		d.assertGone(t, object)
+	}
+}
+
+// assertGone waits until the controllers have let go of objects.
+func (d *dayTwo) assertGone(t *testing.T, objects ...client.Object) {
+	t.Helper()
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		for _, object := range objects {
+			err := d.client.Get(context.Background(), client.ObjectKeyFromObject(object), object)
+			assert.True(t, apierrors.IsNotFound(err), "%T: %v", object, err)
+		}
+	}, time.Minute, 200*time.Millisecond)
 }
 
 func TestDayTwo_AStuckReleaseIsTriedAgainOnceItsCauseIsGone(t *testing.T) {
@@ -287,12 +303,7 @@ func TestDayTwo_AStuckReleaseIsTriedAgainOnceItsCauseIsGone(t *testing.T) {
 
 	require.NoError(t, d.client.Delete(t.Context(), release))
 	require.NoError(t, d.client.Delete(t.Context(), source))
-	require.EventuallyWithT(t, func(t *assert.CollectT) {
-		for _, object := range []client.Object{source, release} {
-			err := d.client.Get(context.Background(), client.ObjectKeyFromObject(object), object)
-			assert.True(t, apierrors.IsNotFound(err), "%T: %v", object, err)
-		}
-	}, time.Minute, 200*time.Millisecond, "its controllers let go of it")
+	d.assertGone(t, source, release)
 }
 
 func TestStatus_AsksPulumiForTheStacksKubeconfig(t *testing.T) {

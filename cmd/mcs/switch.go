@@ -52,7 +52,7 @@ It acts on the stack itself; with --rehearsal on the stack's rehearsal.`,
 			if err := on.confirm(cmd.InOrStdin(), "Switch stack %s to delivery %s, by two runs of pulumi up?", on.Name, to); err != nil {
 				return err
 			}
-			return handover.Switch(cmd.Context(), &realStack{on}, to, a.log)
+			return handover.Switch(cmd.Context(), &switchedStack{on}, to, a.log)
 		},
 	}
 	a.stackCommand(command, on)
@@ -81,18 +81,20 @@ func (o *onStack) planSwitch(ctx context.Context, to config.Delivery) error {
 	return nil
 }
 
-// realStack is a real stack as package handover sees it.
-type realStack struct{ *onStack }
+// switchedStack is a real stack as package handover sees it.
+type switchedStack struct{ *onStack }
 
-func (r *realStack) StackName() string { return path.Base(r.Name) }
+func (r *switchedStack) StackName() string { return path.Base(r.Name) }
 
-func (r *realStack) ProjectDir() string { return r.Project }
+func (r *switchedStack) ProjectDir() string { return r.Project }
 
-func (r *realStack) GitEnv() []string { return nil }
+func (r *switchedStack) GitEnv() []string { return nil }
 
-func (r *realStack) Config(ctx context.Context) (*config.Config, error) { return r.Stack.Config(ctx) }
+func (r *switchedStack) Config(ctx context.Context) (*config.Config, error) {
+	return r.Stack.Config(ctx)
+}
 
-func (r *realStack) SetDelivery(ctx context.Context, delivery config.Delivery, handover bool) error {
+func (r *switchedStack) SetDelivery(ctx context.Context, delivery config.Delivery, handover bool) error {
 	if err := r.Set(ctx, "delivery", string(delivery), false); err != nil {
 		return err
 	}
@@ -102,9 +104,9 @@ func (r *realStack) SetDelivery(ctx context.Context, delivery config.Delivery, h
 	return r.Set(ctx, "handover", "true", false)
 }
 
-func (r *realStack) Update(ctx context.Context) error { return r.Up(ctx, r.out) }
+func (r *switchedStack) Update(ctx context.Context) error { return r.Up(ctx, r.out) }
 
-func (r *realStack) Client(ctx context.Context) (client.Client, error) {
+func (r *switchedStack) Client(ctx context.Context) (client.Client, error) {
 	cfg, err := r.load(ctx)
 	if err != nil {
 		return nil, err

@@ -90,10 +90,10 @@ func (a *PulledArgs) kustomization(name string) *kustomizev1.Kustomization {
 			Labels: map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "manager-cluster-state"},
 		},
 		Spec: kustomizev1.KustomizationSpec{
-			SourceRef:      kustomizev1.CrossNamespaceSourceReference{Kind: sourcev1.GitRepositoryKind, Name: workloads.SourceName},
-			Path:           "./" + path.Join(render.Folder(a.Stack), name),
-			Interval:       metav1.Duration{Duration: a.Interval},
-			RetryInterval:  &metav1.Duration{Duration: retryInterval},
+			SourceRef:     kustomizev1.CrossNamespaceSourceReference{Kind: sourcev1.GitRepositoryKind, Name: workloads.SourceName},
+			Path:          "./" + path.Join(render.Folder(a.Stack), name),
+			Interval:      metav1.Duration{Duration: a.Interval},
+			RetryInterval: &metav1.Duration{Duration: retryInterval},
 			// Sooner than an update gives up, so that it can say what Flux waited for.
 			Timeout:        &metav1.Duration{Duration: a.ReadyTimeout * 3 / 4},
 			Prune:          true,

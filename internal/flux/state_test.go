@@ -7,10 +7,12 @@ import (
 	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -255,4 +257,39 @@ func TestAlive_NamesTheControllersThatRenewTheirLease(t *testing.T) {
 	alive, err := flux.Alive(t.Context(), c)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"helm-controller"}, alive)
+}
+
+func TestApplied_IsWhatTheControllerWouldTakeAway(t *testing.T) {
+	c, namespace := live(t)
+	settings := func(name string, labels, annotations map[string]string) kustomizev1.ResourceRef {
+		require.NoError(t, c.Create(t.Context(), &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels, Annotations: annotations},
+		}))
+		return kustomizev1.ResourceRef{ID: namespace + "_" + name + "__ConfigMap", Version: "v1"}
+	}
+	const group = "kustomize.toolkit.fluxcd.io"
+	own := func(by string) map[string]string {
+		return map[string]string{group + "/name": by, group + "/namespace": namespace}
+	}
+	k := newKustomization(t, c, namespace, "app")
+	k.Status.Inventory = &kustomizev1.ResourceInventory{Entries: []kustomizev1.ResourceRef{
+		settings("own", own("app"), nil),
+		settings("other", own("other"), nil),
+		settings("kept", own("app"), map[string]string{group + "/prune": "disabled"}),
+		{ID: namespace + "_gone__ConfigMap", Version: "v1"},
+	}}
+	setStatus(t, c, k, old, ready(k))
+	applied := func() (names []string) {
+		all, err := flux.Applied(t.Context(), c)
+		require.NoError(t, err)
+		for _, ref := range all {
+			if ref.Namespace == namespace {
+				names = append(names, ref.Name)
+			}
+		}
+		return names
+	}
+	assert.Equal(t, []string{"own"}, applied())
+	require.NoError(t, flux.Suspend(t.Context(), c, flux.Kustomization(namespace, "app")))
+	assert.Empty(t, applied(), "what is suspended takes nothing away")
 }

@@ -23,7 +23,7 @@ func Applied(ctx context.Context, c client.Client) ([]Ref, error) {
 	var applied []Ref
 	for _, kustomization := range kustomizations.Items {
 		leaves := !kustomization.Spec.Prune || kustomization.Spec.DeletionPolicy == kustomizev1.DeletionPolicyOrphan
-		if leaves || kustomization.Status.Inventory == nil {
+		if leaves || kustomization.Spec.Suspend || kustomization.Status.Inventory == nil {
 			continue
 		}
 		for _, entry := range kustomization.Status.Inventory.Entries {
@@ -31,12 +31,38 @@ func Applied(ctx context.Context, c client.Client) ([]Ref, error) {
 			if !ok {
 				return nil, fmt.Errorf("%w: %s of Kustomization %s", errInventory, entry.ID, kustomization.Name)
 			}
-			applied = append(applied, ref)
+			owned, err := owns(ctx, c, &kustomization, ref)
+			if err != nil {
+				return nil, err
+			}
+			if owned {
+				applied = append(applied, ref)
+			}
 		}
 	}
 	// Namespaces and definitions last, so that what is in them is asked for before it is gone.
 	slices.SortStableFunc(applied, func(a, b Ref) int { return containers(a) - containers(b) })
 	return applied, nil
+}
+
+// owns says whether a Kustomization would take an object away: it is there and its own, and isn't
+// marked to stay.
+func owns(ctx context.Context, c client.Client, kustomization *kustomizev1.Kustomization, ref Ref) (bool, error) {
+	group := kustomizev1.GroupVersion.Group
+	var object metav1.PartialObjectMetadata
+	object.SetGroupVersionKind(ref.GroupVersionKind)
+	if err := c.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, &object); gone(err) {
+		return false, nil
+	} else if err != nil {
+		return false, explain(ref, err)
+	}
+	for _, marks := range []map[string]string{object.Labels, object.Annotations} {
+		if marks[group+"/prune"] == kustomizev1.DisabledValue || marks[group+"/reconcile"] == kustomizev1.DisabledValue ||
+			marks[group+"/ssa"] == kustomizev1.IgnoreValue {
+			return false, nil
+		}
+	}
+	return object.Labels[group+"/name"] == kustomization.Name && object.Labels[group+"/namespace"] == kustomization.Namespace, nil
 }
 
 var errInventory = errors.New("an entry of an inventory can't be read")

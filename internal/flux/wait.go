@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -74,7 +76,8 @@ type wait struct {
 	ref     Ref
 	options WaitOptions
 	start   time.Time
-	silent  bool // at the last look, no controller had answered
+	silent  bool   // at the last look, no controller had answered
+	failed  string // what Flux last said that went wrong
 	told    map[string]bool
 }
 
@@ -102,6 +105,10 @@ func (w *wait) until(ctx context.Context, will func(context.Context, *object) (d
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for %s: %w", w.ref, context.Cause(ctx))
 		case <-timer.C:
+			// It may be trying again just now.
+			if !strings.Contains(why, w.failed) {
+				why += "; before that: " + w.failed
+			}
 			return fmt.Errorf("%s %w after %s: %s", w.ref, ErrTimeout, timeout, why+unready(ctx, w.client, last))
 		case <-time.After(pollInterval):
 		}
@@ -112,6 +119,12 @@ func (w *wait) ask(ctx context.Context, will func(context.Context, *object) (boo
 	w.silent = false
 	o, err = get(ctx, w.client, w.ref)
 	if err == nil {
+		if ready := o.condition(meta.ReadyCondition); ready != nil && ready.Status != metav1.ConditionUnknown {
+			w.failed = ""
+			if ready.Status == metav1.ConditionFalse && o.current(ready) {
+				w.failed = sentence(ready)
+			}
+		}
 		done, why, err = will(ctx, o)
 	}
 	if err != nil && isTransient(err) && !errors.Is(err, ErrStalled) {
@@ -128,25 +141,30 @@ func (w *wait) tell(message string) {
 	}
 }
 
+// isHandled says whether the object's controller has taken up our request, and what it was asked
+// for last by whomever: values that changed, of which a release has no generation, come with such
+// a request.
 func (w *wait) isHandled(o *object) (done bool, why string) {
-	if w.options.RequestedAt == "" || o.handled(w.options.RequestedAt) {
+	last, asked := meta.ReconcileAnnotationValue(o.Annotations)
+	answered := !asked || o.handled(last)
+	if ours := w.options.RequestedAt; ours != "" && !o.handled(ours) {
+		// A request that was overwritten is answered with the one that did.
+		answered = answered && asked && last != ours
+	}
+	if answered {
 		return true, ""
 	}
 	w.silent = true
-	if apimeta.IsStatusConditionTrue(o.Status.Conditions, meta.ReconcilingCondition) {
-		return false, "the request to reconcile waits until Flux is done with what it does now: " + o.says()
+	said := o.says()
+	switch {
+	case apimeta.IsStatusConditionTrue(o.Status.Conditions, meta.ReconcilingCondition):
+		return false, "the request to reconcile waits until Flux is done with what it does now: " + said
+	case said == "":
+		return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
+	default:
+		return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run? " +
+			"Of what was before it, it says: " + said
 	}
-	return false, "the request to reconcile was not taken up yet: does the controller of " + w.ref.Group + " run?"
-}
-
-// isAnswered says whether the object's controller has taken up what it was asked for last, by
-// whomever: values that changed, of which a release has no generation, come with such a request.
-func isAnswered(o *object) (done bool, why string) {
-	asked, ok := meta.ReconcileAnnotationValue(o.Annotations)
-	if !ok || o.handled(asked) {
-		return true, ""
-	}
-	return false, "the request to reconcile was not taken up yet; of what was before it, Flux says: " + o.says()
 }
 
 func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, err error) {
@@ -158,9 +176,6 @@ func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, e
 		return true, "", nil
 	}
 	if done, why := w.isHandled(o); !done {
-		return false, why, nil
-	}
-	if done, why := isAnswered(o); !done {
 		return false, why, nil
 	}
 	if stalled := o.stalled(); stalled != "" {

@@ -126,6 +126,7 @@ func TestWaitReady_WaitsForAnAnswerToWhatWasAskedLast(t *testing.T) {
 	k.Status.SetLastHandledReconcileRequest("digest-of-values")
 	setStatus(t, c, k, old, ready(k))
 	require.NoError(t, flux.WaitReady(t.Context(), c, ref, flux.WaitOptions{Timeout: brief}))
+	require.NoError(t, flux.WaitHandled(t.Context(), c, ref, "2026-11-24T22:00:00.5Z", brief), "a request that was overwritten since")
 }
 
 func TestWaitReady_EndsAtOnceWithFluxsWordsWhenStalled(t *testing.T) {
@@ -177,6 +178,21 @@ func TestWaitReady_TellsEachThingOnce(t *testing.T) {
 	setStatus(t, c, k, old, ready(k))
 	require.NoError(t, <-ended)
 	assert.Empty(t, told)
+}
+
+func TestWaitReady_AtTheEndSaysWhatWentWrongAlsoWhileItIsTriedAgain(t *testing.T) {
+	c, namespace := live(t)
+	k := newKustomization(t, c, namespace, "app")
+	setStatus(t, c, k, "", says(k, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file"))
+	err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{
+		Timeout: brief, Progress: func(message string) {
+			if strings.HasPrefix(message, "BuildFailed") {
+				setStatus(t, c, k, "", says(k, meta.ReadyCondition, metav1.ConditionUnknown, "Progressing", "Building manifests"))
+			}
+		},
+	})
+	require.ErrorIs(t, err, flux.ErrTimeout)
+	assert.ErrorContains(t, err, "is not ready after 1.2s: Progressing: Building manifests; before that: BuildFailed: no such file")
 }
 
 func TestWaitReady_EndsWhenInterrupted(t *testing.T) {

@@ -38,7 +38,7 @@ func (s *Cluster) controller(t *testing.T, name string) (stop func()) {
 		"--enable-leader-election=false", "--events-addr=", "--log-level=info",
 		"--health-addr=" + health, "--metrics-addr=" + freeAddress(t),
 	}
-	if name == "kustomize-controller" {
+	if name == "kustomize-controller" { // as the catalog has it
 		args = append(args, "--feature-gates=CancelHealthCheckOnNewRevision=true")
 	}
 	if name == "source-controller" {
