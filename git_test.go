@@ -67,12 +67,14 @@ func (o *origin) register(t *testing.T, authorizedKey string) {
 	require.Equal(t, http.StatusCreated, response.StatusCode)
 }
 
-// push commits files below a stack's folder, and returns the revision as Flux writes it.
+// push commits files below a stack's folder, and the list of images as it is here. It returns
+// the revision as Flux writes it.
 func (o *origin) push(t *testing.T, stack string, files render.Files) string {
 	t.Helper()
 	tree := t.TempDir()
 	_, err := render.Write(filepath.Join(tree, render.Folder(stack)), files, nil)
 	require.NoError(t, err)
+	require.NoError(t, os.CopyFS(filepath.Join(tree, "manifests", "images"), os.DirFS(filepath.Join("manifests", "images"))))
 	git := func(args ...string) string {
 		cmd := exec.CommandContext(t.Context(), "git", args...)
 		cmd.Dir = tree
@@ -89,15 +91,21 @@ func (o *origin) push(t *testing.T, stack string, files render.Files) string {
 	return "main@sha1:" + git("rev-parse", "HEAD")
 }
 
-// push has the stack's own files in its branch, as make seal render and git push do; and Flux
-// pull them when it is asked to, no sooner.
-func (s *testStack) push(t *testing.T) render.Files {
+// files are what make seal render writes.
+func (s *testStack) files(t *testing.T) render.Files {
 	t.Helper()
 	cfg, images, catalog := s.catalog(t)
 	sealed, err := render.Seal(catalog, cfg.Sealing.Keys, nil)
 	require.NoError(t, err)
 	files, err := render.Render(&render.Args{Catalog: catalog, Images: images, ImagesFile: cfg.Images, Sealed: sealed})
 	require.NoError(t, err)
+	return files
+}
+
+// push has the stack's own files in its branch; Flux pulls them when it is asked to, no sooner.
+func (s *testStack) push(t *testing.T) render.Files {
+	t.Helper()
+	files := s.files(t)
 	s.api.Pulled, s.api.OnRequest = "main@sha1:0000000000000000000000000000000000000000", s.origin.push(t, s.Stack, files)
 	return files
 }

@@ -337,11 +337,7 @@ func TestProgram_SaysWhatGitLacksBeforeAnythingIsRegistered(t *testing.T) {
 	for name, lacking := range map[string]func(*testing.T, *testStack) string{
 		"the branch": func(*testing.T, *testStack) string { return "there is no such branch" },
 		"a file": func(t *testing.T, s *testStack) string {
-			cfg, images, catalog := s.catalog(t)
-			sealed, err := render.Seal(catalog, cfg.Sealing.Keys, nil)
-			require.NoError(t, err)
-			files, err := render.Render(&render.Args{Catalog: catalog, Images: images, ImagesFile: cfg.Images, Sealed: sealed})
-			require.NoError(t, err)
+			files := s.files(t)
 			delete(files, "chat-hvac/deployment-chat-hvac.yaml")
 			s.origin.push(t, s.Stack, files)
 			return "chat-hvac/deployment-chat-hvac.yaml is missing"

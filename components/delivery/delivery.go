@@ -99,8 +99,9 @@ func deliver(
 ) (*delivered, error) {
 	if byFlux(args, workload) {
 		pulled, err := NewPulled(ctx, workload.Name, &PulledArgs{
-			Workload: workload, Stack: ctx.Stack(), DependsOn: dependsOn(args, workload), Interval: args.Interval, Suspended: slices.Contains(args.Suspend, workload.Name),
-			Handover: args.Handover, After: after.options(), Provider: args.Provider, ReadyTimeout: args.ReadyTimeout, wait: w,
+			Workload: workload, Stack: ctx.Stack(), DependsOn: dependsOn(args, workload), Interval: args.Interval,
+			Suspended: slices.Contains(args.Suspend, workload.Name), Handover: args.Handover, After: after.options(),
+			Provider: args.Provider, ReadyTimeout: args.ReadyTimeout, wait: w,
 		}, opts...)
 		if err != nil {
 			return nil, err

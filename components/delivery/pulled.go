@@ -3,6 +3,7 @@ package delivery
 import (
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
@@ -63,7 +64,7 @@ func NewPulled(ctx *pulumi.Context, name string, args *PulledArgs, opts ...pulum
 		return nil, fmt.Errorf("registering the workload %s: %w", name, err)
 	}
 	timeout := args.deleteTimeout()
-	resource, err := register(ctx, name, workloads.FluxNamespace, u, append(args.After,
+	resource, err := register(ctx, name, workloads.FluxNamespace, u, append(slices.Clone(args.After),
 		pulumi.Parent(pulled), pulumi.Provider(args.Provider),
 		pulumi.Timeouts(&pulumi.CustomTimeouts{Create: timeout, Update: timeout, Delete: timeout}))...)
 	if err != nil {
