@@ -309,7 +309,6 @@ func (s *stage) assertFluxbotsCommit(t *testing.T) {
 func (s *stage) assertUnready(t *testing.T) {
 	s.cordon(t, true)
 	s.Set("hvac.weatherInterval", "9m")
-	s.Set("readyTimeout", "20s")
 	s.said.Reset()
 	require.Error(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	assert.Contains(t, s.said.String(), "Kustomization flux-system/exporter-weather")
@@ -337,7 +336,6 @@ func (s *stage) assertUnready(t *testing.T) {
 	}, soon, time.Second, "GitHub has the failure")
 
 	s.cordon(t, false)
-	s.Set("readyTimeout", "60s")
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	s.assertReady(t)
 }
