@@ -7,12 +7,13 @@ import (
 	"sync"
 	"time"
 
-	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nullify005/manager-cluster-state/internal/flux"
 )
+
+const gitRepository = "GitRepository"
 
 var errNotResources = errors.New("waiting for Flux: no list of resources")
 
@@ -59,33 +60,29 @@ func (w *waiter) wait(ctx context.Context, kubeconfig string, ref flux.Ref, prog
 	if w.err != nil {
 		return fmt.Errorf("asking Flux how %s does: %w", ref, w.err)
 	}
-	options := flux.WaitOptions{Timeout: w.timeout, Progress: progress}
-	switch ref.Kind {
-	case "GitRepository":
-		requestedAt, err := w.pullNow(ctx, ref)
-		if err != nil {
-			return err
-		}
-		options.Revision, options.RequestedAt = w.revision, requestedAt
-	case "Kustomization":
+	options := flux.WaitOptions{Timeout: w.timeout, Progress: progress, RequestedAt: w.hurry(ctx, ref, progress)}
+	if ref.Kind == gitRepository || ref.Kind == "Kustomization" {
 		options.Revision = w.revision
 	}
 	return flux.WaitReady(ctx, w.client, ref, options)
 }
 
-// pullNow has Flux fetch a commit that it doesn't have yet, rather than at its next turn.
-func (w *waiter) pullNow(ctx context.Context, ref flux.Ref) (requestedAt string, err error) {
-	if w.revision == "" {
-		return "", nil
+// hurry has Flux try again at once what has failed, and fetch a commit that it doesn't have yet,
+// rather than at its next turn. Where it can't be asked, the wait says what is wrong.
+func (w *waiter) hurry(ctx context.Context, ref flux.Ref, progress func(string)) (requestedAt string) {
+	state, err := flux.StateOf(ctx, w.client, ref)
+	if err != nil {
+		return ""
 	}
-	var repository sourcev1.GitRepository
-	if err := w.client.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, &repository); err != nil {
-		return "", nil //nolint:nilerr // the wait asks again, and says so
+	behind := ref.Kind == gitRepository && w.revision != "" && state.Revision != "" && state.Revision != w.revision
+	if state.Ready != flux.False && !behind {
+		return ""
 	}
-	if artifact := repository.Status.Artifact; artifact == nil || artifact.Revision == w.revision {
-		return "", nil
+	if requestedAt, err = flux.Reconcile(ctx, w.client, ref); err != nil {
+		progress("Flux was not asked to hurry: " + err.Error())
+		return ""
 	}
-	return flux.Reconcile(ctx, w.client, ref)
+	return requestedAt
 }
 
 // waitsFor says whether a workload is ready only when Flux says so of an object. Of the others
@@ -96,7 +93,7 @@ func waitsFor(group, kind string) bool {
 	case "kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io":
 		return true
 	case "source.toolkit.fluxcd.io":
-		return kind == "GitRepository" || kind == "OCIRepository" || kind == "HelmRepository"
+		return kind == gitRepository || kind == "OCIRepository" || kind == "HelmRepository"
 	default:
 		return false
 	}
