@@ -128,7 +128,7 @@ func (s *stage) assertPulled(t *testing.T) {
 	for _, kustomization := range kustomizations.Items {
 		assert.True(t, wanted[kustomization.Name], kustomization.Name)
 		delete(wanted, kustomization.Name)
-		assert.NoError(t, flux.WaitReady(t.Context(), c, flux.RefOf(typed(&kustomization)), flux.WaitOptions{Timeout: soon}))
+		require.NoError(t, flux.WaitReady(t.Context(), c, flux.RefOf(typed(&kustomization)), flux.WaitOptions{Timeout: soon}))
 	}
 	assert.Empty(t, wanted)
 
@@ -430,7 +430,7 @@ func (s *stage) assertKeyIsNeeded(t *testing.T) {
 	require.NoError(t, err)
 	err = flux.WaitReady(t.Context(), s.flux(t), ref, flux.WaitOptions{Timeout: 10 * time.Second, RequestedAt: requestedAt})
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	assert.ErrorContains(t, err, "unable to authenticate")
+	require.ErrorContains(t, err, "unable to authenticate")
 
 	require.NoError(t, s.RotateDeployKey(t.Context()), "a new key is the mend")
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
@@ -516,9 +516,9 @@ func (s *stage) assertFlipRefused(t *testing.T, to string) {
 	defer s.Unset("delivery")
 	_, err := s.Preview(t.Context())
 	require.Error(t, err)
-	require.False(t, errors.Is(err, rehearsal.ErrInterrupted))
-	assert.ErrorContains(t, err, "make switch STACK=development DELIVERY="+to)
-	assert.ErrorContains(t, err, "service-intesis")
+	require.NotErrorIs(t, err, rehearsal.ErrInterrupted)
+	require.ErrorContains(t, err, "make switch STACK=development DELIVERY="+to)
+	require.ErrorContains(t, err, "service-intesis")
 	assert.Equal(t, pods, s.pods(t))
 }
 

@@ -71,6 +71,11 @@ func Deliver(ctx *pulumi.Context, args *Args, opts ...pulumi.ResourceOption) err
 	if err := checkHandover(ctx, args); err != nil {
 		return err
 	}
+	if args.Handover {
+		if err := ctx.Log.Warn(halfway, nil); err != nil {
+			return err
+		}
+	}
 	w := &waiter{
 		kubeconfig: args.Kubeconfig, context: args.Context, revision: args.Revision, timeout: args.ReadyTimeout,
 	}

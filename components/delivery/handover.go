@@ -14,6 +14,10 @@ const deliveredOutput = "delivered"
 // handedOver follows a delivery in that output when its objects stay in the cluster.
 const handedOver = ", to be handed over"
 
+// halfway is what a stack is told while what it delivers would stay in the cluster.
+const halfway = "handover is set: a switch of deliveries is under way, and pulumi destroy would leave the workloads in the cluster; " +
+	"run the same make switch again to finish it"
+
 // deliveries are what the next update is told of this one.
 func deliveries(args *Args) pulumi.StringMap {
 	how := pulumi.StringMap{}
