@@ -50,7 +50,10 @@ type Head struct {
 	tree *object.Tree
 }
 
-const fetchBound = 30 * time.Second
+const (
+	fetchBound = 30 * time.Second
+	tries      = 3
+)
 
 // Fetch reads the newest commit of the branch, with the remote's own key.
 func Fetch(ctx context.Context, remote Remote) (*Head, error) {
@@ -86,8 +89,16 @@ func clone(ctx context.Context, options *gogit.CloneOptions) (*gogit.Repository,
 	}
 	done := make(chan result, 1)
 	go func() {
-		repository, err := gogit.CloneContext(ctx, memory.NewStorage(), nil, options)
-		done <- result{repository, err}
+		var r result
+		// A host that ends the session at once takes the library by surprise: it closes what is
+		// closed already, and takes that for a failure.
+		for range tries {
+			r.repository, r.err = gogit.CloneContext(ctx, memory.NewStorage(), nil, options)
+			if r.err == nil || r.err.Error() != "closing input: EOF" {
+				break
+			}
+		}
+		done <- r
 	}()
 	select {
 	case r := <-done:
