@@ -95,7 +95,7 @@ func Deliver(ctx *pulumi.Context, args *Args, opts ...pulumi.ResourceOption) err
 		}
 		done[workload.Name] = made
 	}
-	ctx.Export(deliveredOutput, deliveries(args))
+	ctx.Export(deliveredOutput, deliveries(args, done))
 	return nil
 }
 

@@ -18,18 +18,26 @@ const handedOver = ", to be handed over"
 const halfway = "handover is set: a switch of deliveries is under way, and pulumi destroy would leave the workloads in the cluster; " +
 	"run the same make switch again to finish it"
 
-// deliveries are what the next update is told of this one.
-func deliveries(args *Args) pulumi.StringMap {
+// deliveries are what the next update is told of this one. That a workload may be handed over is
+// said once the engine has recorded it of its every object: an update that fails before has
+// promised nothing.
+func deliveries(args *Args, done map[string]*delivered) pulumi.StringMap {
 	how := pulumi.StringMap{}
 	for _, workload := range args.Catalog {
 		if workload.Direct {
 			continue
 		}
-		text := string(args.Delivery)
-		if args.Handover {
-			text += handedOver
+		if !args.Handover {
+			how[workload.Name] = pulumi.String(args.Delivery)
+			continue
 		}
-		how[workload.Name] = pulumi.String(text)
+		objects := done[workload.Name].objects
+		recorded := make([]any, len(objects))
+		for i, object := range objects {
+			recorded[i] = object.URN()
+		}
+		text := string(args.Delivery) + handedOver
+		how[workload.Name] = pulumi.All(recorded...).ApplyT(func([]any) string { return text }).(pulumi.StringOutput)
 	}
 	return how
 }

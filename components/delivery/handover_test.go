@@ -1,18 +1,20 @@
 package delivery_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
-	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nullify005/manager-cluster-state/components"
 	"github.com/nullify005/manager-cluster-state/config"
 )
+
+var errRefused = errors.New("refused")
 
 // before are a stack's outputs as an update left them.
 func before(delivered map[string]string) resource.PropertyMap {
@@ -82,10 +84,7 @@ func TestDeliver_ADeliveryMayChangeOfWhatIsHandedOver(t *testing.T) {
 		f.args.Delivery = was
 		f.args.Handover = true
 		require.NoError(t, f.deliver())
-		left := map[string]string{}
-		for name, how := range f.delivered.(pulumi.StringMap) {
-			left[name] = string(how.(pulumi.String))
-		}
+		left := f.left()
 
 		f = newFixture(t, source(), small("one"), small("two"))
 		f.args.Delivery, f.Before = is, before(left)
@@ -98,11 +97,41 @@ func TestDeliver_ItsOutputSaysHowEachWorkloadIsDeliveredThatMayChange(t *testing
 		f := newFixture(t, source(), small("one"), small("two"))
 		f.args.Delivery = how
 		require.NoError(t, f.deliver())
-		assert.Equal(t, pulumi.StringMap{"one": pulumi.String(how), "two": pulumi.String(how)}, f.delivered)
+		assert.Equal(t, map[string]string{"one": string(how), "two": string(how)}, f.left())
 
 		f.args.Handover = true
 		require.NoError(t, f.deliver())
-		handed := pulumi.String(string(how) + ", to be handed over")
-		assert.Equal(t, pulumi.StringMap{"one": handed, "two": handed}, f.delivered)
+		handed := string(how) + ", to be handed over"
+		assert.Equal(t, map[string]string{"one": handed, "two": handed}, f.left())
 	}
+}
+
+// Else the key could be changed by hand after it, and what the engine has not recorded as staying
+// would be deleted.
+func TestDeliver_AnUpdateThatFailsHandsOverNothing(t *testing.T) {
+	for how, failing := range map[config.Delivery]string{config.Direct: deploymentType, config.FluxCD: kustomizationType} {
+		f := newFixture(t, source(), small("one"), small("two"))
+		f.args.Delivery, f.args.Handover = how, true
+		f.FailOn = func(token, name string) error {
+			if token == failing && strings.HasPrefix(name, "two/") {
+				return errRefused
+			}
+			return nil
+		}
+		require.Error(t, f.deliver())
+		assert.Empty(t, f.left()["two"], how)
+	}
+}
+
+// What is not handed over is known to be delivered before the first of it is there.
+func TestDeliver_AnUpdateThatFailsSaysHowItDelivers(t *testing.T) {
+	f := newFixture(t, source(), small("one"), small("two"))
+	f.FailOn = func(token, _ string) error {
+		if token == kustomizationType {
+			return errRefused
+		}
+		return nil
+	}
+	require.Error(t, f.deliver())
+	assert.Equal(t, map[string]string{"one": "flux", "two": "flux"}, f.left())
 }

@@ -1,7 +1,9 @@
 package delivery_test
 
 import (
+	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,11 +60,13 @@ func release() client.Object {
 type fixture struct {
 	*pulumitest.Recorder
 
-	api       *fluxtest.API
-	args      delivery.Args
-	preview   bool
-	told      progress
-	delivered pulumi.Input
+	api     *fluxtest.API
+	args    delivery.Args
+	preview bool
+	told    progress
+
+	mutex sync.Mutex
+	says  map[string]string
 }
 
 // newFixture delivers a catalog by Flux, in an update.
@@ -75,6 +79,9 @@ func newFixture(t *testing.T, catalog ...workloads.Workload) *fixture {
 }
 
 func (f *fixture) deliver() error {
+	f.mutex.Lock()
+	f.says = map[string]string{}
+	f.mutex.Unlock()
 	return f.Run(func(ctx *pulumi.Context) error {
 		ctx.Log = &f.told
 		provider, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{})
@@ -85,9 +92,34 @@ func (f *fixture) deliver() error {
 		args.Provider = provider
 		args.Kubeconfig = pulumi.ToSecret(pulumi.String(f.api.Kubeconfig())).(pulumi.StringOutput)
 		err = delivery.Deliver(ctx, &args)
-		f.delivered = ctx.GetCurrentExportMap()["delivered"]
+		how, _ := ctx.GetCurrentExportMap()["delivered"].(pulumi.StringMap)
+		for name, value := range how {
+			f.record(name, value)
+		}
 		return err
 	}, f.preview)
+}
+
+// record keeps what the stack's outputs say of a workload, once they do.
+func (f *fixture) record(name string, value pulumi.StringInput) {
+	keep := func(text string) string {
+		f.mutex.Lock()
+		defer f.mutex.Unlock()
+		f.says[name] = text
+		return text
+	}
+	if text, plain := value.(pulumi.String); plain {
+		keep(string(text))
+		return
+	}
+	value.ToStringOutput().ApplyT(keep)
+}
+
+// left is what the stack's outputs say of its workloads.
+func (f *fixture) left() map[string]string {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	return maps.Clone(f.says)
 }
 
 // progress is what a program tells while it waits.

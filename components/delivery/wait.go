@@ -74,7 +74,9 @@ func (w *waiter) hurry(ctx context.Context, ref flux.Ref, progress func(string))
 	if err != nil {
 		return ""
 	}
-	behind := ref.Kind == gitRepository && w.revision != "" && state.Revision != "" && state.Revision != w.revision
+	// One that has fetched nothing yet is asked too: what it fetches may be newer than the commit
+	// that was looked at, and of an answer to a request that is known.
+	behind := ref.Kind == gitRepository && w.revision != "" && state.Revision != w.revision
 	if state.Ready != flux.False && !behind {
 		return ""
 	}

@@ -46,6 +46,14 @@ func TestDeliver_HasFluxPullTheCommitThatItLacksAndNoOther(t *testing.T) {
 	}
 }
 
+// Somebody pushed while the cluster was made.
+func TestDeliver_ANewSourceThatFetchesANewerCommitThanWasLookedAtWillDo(t *testing.T) {
+	f := newFixture(t, source())
+	f.args.Revision, f.api.Pulled, f.api.OnRequest = old, "", newer
+	f.args.ReadyTimeout = 2 * time.Second
+	require.NoError(t, f.deliver())
+}
+
 // The last of the graph: nothing waits for it but the update itself.
 func TestDeliver_AWorkloadThatStallsFailsTheUpdateInFluxsWords(t *testing.T) {
 	for name, catalog := range map[string][]workloads.Workload{
