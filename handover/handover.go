@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -91,8 +92,14 @@ func begin(ctx context.Context, stack Stack, cfg *config.Config, to config.Deliv
 	return nil
 }
 
-// check holds Git against what the stack runs: the same objects, so that nothing rolls.
+// check says what the configuration lacks for the other delivery, and holds Git against what the
+// stack runs: the same objects, so that nothing rolls.
 func check(ctx context.Context, stack Stack, cfg *config.Config, to config.Delivery) error {
+	after := *cfg
+	after.Delivery = to
+	if err := after.Validate(time.Now()); err != nil {
+		return fmt.Errorf("delivering by %s: %w", to, err)
+	}
 	images, err := workloads.LoadImages(filepath.Join(stack.ProjectDir(), cfg.Images))
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -178,13 +179,9 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 		}
 		args = append(args, "--config-file", file)
 	}
-	cmd := exec.CommandContext(ctx, s.program(), args...)
 	var stdout, stderr bytes.Buffer
-	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
+	cmd := s.command(ctx, 10*time.Second, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	// Asked to stop, it finishes what it writes.
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
 	switch {
 	case err == nil:
@@ -202,6 +199,19 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 		words += "; " + mend
 	}
 	return nil, errors.New(words)
+}
+
+// command is pulumi, which is asked once to stop, and then has some time to finish what it has begun
+// and keep its state whole.
+func (s *Stack) command(ctx context.Context, grace time.Duration, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, s.program(), args...)
+	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
+	// A group of its own: the terminal's Ctrl-C reaches us alone, and we pass it on. A second one
+	// would have pulumi stop at once, with its state not whole.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = grace
+	return cmd
 }
 
 // program is the one that was given, the one on PATH, or the project's own.
@@ -286,12 +296,8 @@ func (s *Stack) Up(ctx context.Context, out io.Writer) error {
 		}
 		args = append(args, "--config-file", file)
 	}
-	cmd := exec.CommandContext(ctx, s.program(), args...)
-	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
+	cmd := s.command(ctx, time.Minute, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	// Asked to stop, it finishes what it has begun and keeps its state whole.
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = time.Minute
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("pulumi up of stack %s: %w", s.Name, errors.Join(ctx.Err(), err))
 	}

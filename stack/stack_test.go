@@ -2,10 +2,13 @@ package stack_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,4 +206,29 @@ func withoutPassphrase(env []string) []string {
 		}
 	}
 	return kept
+}
+
+// The terminal sends Ctrl-C to each process of its foreground group; we send it on, and two of them
+// would have pulumi drop what it has begun.
+func TestStack_PulumiIsInterruptedOnceAndMayFinish(t *testing.T) {
+	folder := t.TempDir()
+	program, record := filepath.Join(folder, "pulumi"), filepath.Join(folder, "record")
+	require.NoError(t, os.WriteFile(program, []byte(`#!/bin/sh
+trap 'echo interrupted >> "$RECORD"; exit 1' INT
+ps -o pgid= -p $$ > "$RECORD.new" && mv "$RECORD.new" "$RECORD"
+while :; do sleep 0.05; done
+`), 0o700))
+	s := &stack.Stack{Project: folder, Name: "production", Pulumi: program, Env: []string{"RECORD=" + record}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Up(ctx, io.Discard) }()
+	require.Eventually(t, func() bool { _, err := os.Stat(record); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	content, err := os.ReadFile(record)
+	require.NoError(t, err)
+	lines := strings.Fields(string(content))
+	require.Len(t, lines, 2, "%q", lines)
+	assert.NotEqual(t, strconv.Itoa(syscall.Getpgrp()), lines[0], "a group of its own")
+	assert.Equal(t, "interrupted", lines[1])
 }
