@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -39,7 +37,7 @@ What a Helm release installed goes with its namespace; its uninstall hooks don't
 	keep := cmd.Flags().Bool("keep-objects", false, "leave what the Kustomizations had applied in the cluster")
 	yes := cmd.Flags().Bool("yes", false, "don't ask")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		confirm := func(question string) bool { return *yes || on.confirm(cmd.Context(), cmd.InOrStdin(), question) }
+		confirm := func(question string) bool { return *yes || ask(cmd.Context(), cmd.InOrStdin(), a.stdout, question) }
 		return on.clearFinalizers(cmd.Context(), *dryRun, *keep, confirm)
 	}
 	return cmd
@@ -85,7 +83,7 @@ func (l *liveCluster) clearFinalizers(ctx context.Context, dryRun, keep bool, co
 	if dryRun {
 		return nil
 	}
-	if !confirm(fmt.Sprintf("Remove Flux's finalizer from %d objects, and delete %d that were applied? [y/N] ", len(held), len(applied))) {
+	if !confirm(fmt.Sprintf("Remove Flux's finalizer from %d objects, and delete %d that were applied?", len(held), len(applied))) {
 		return errNotConfirmed
 	}
 	if !keep {
@@ -120,20 +118,4 @@ func (l *liveCluster) alive(ctx context.Context, c client.Client) ([]string, err
 		}
 	}
 	return names, nil
-}
-
-// confirm asks a person. Ctrl-C is a no.
-func (l *liveCluster) confirm(ctx context.Context, in io.Reader, question string) bool {
-	fmt.Fprint(l.app.stdout, question)
-	answers := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(in).ReadString('\n')
-		answers <- line
-	}()
-	select {
-	case <-ctx.Done():
-		return false
-	case answer := <-answers:
-		return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer)))
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -299,7 +300,7 @@ func (o *onStack) rotateSealing(ctx context.Context, answers io.Reader) error {
 		o.sayf("would add a sealing key to the %d of stack %s, in %s; it seals from then on", len(cfg.Sealing.Keys), o.Name, o.File())
 		return nil
 	}
-	if err := o.confirm(answers, "Add a sealing key to stack %s, which seals from then on?", o.Name); err != nil {
+	if err := o.confirm(ctx, answers, "Add a sealing key to stack %s, which seals from then on?", o.Name); err != nil {
 		return err
 	}
 	if err := o.addSealingKey(ctx, cfg); err != nil {
@@ -322,7 +323,7 @@ func (o *onStack) rotateDeploy(ctx context.Context, answers io.Reader) error {
 		o.sayf("would replace the deploy key of stack %s, in %s", o.Name, o.File())
 		return nil
 	}
-	if err := o.confirm(answers, "Replace the deploy key of stack %s?", o.Name); err != nil {
+	if err := o.confirm(ctx, answers, "Replace the deploy key of stack %s?", o.Name); err != nil {
 		return err
 	}
 	if err := o.setDeployKey(ctx); err != nil {
@@ -334,19 +335,28 @@ func (o *onStack) rotateDeploy(ctx context.Context, answers io.Reader) error {
 }
 
 // confirm asks a question whose answer is no, unless it is yes.
-func (o *onStack) confirm(answers io.Reader, question string, values ...any) error {
-	if o.yes {
+func (o *onStack) confirm(ctx context.Context, answers io.Reader, question string, values ...any) error {
+	if o.yes || ask(ctx, answers, o.out, fmt.Sprintf(question, values...)) {
 		return nil
 	}
-	fmt.Fprintf(o.out, question+" [y/N] ", values...)
-	answer, err := bufio.NewReader(answers).ReadString('\n')
-	if err != nil {
-		o.sayf("") // there is nobody who ended the line
+	return errDeclined
+}
+
+// ask asks a person. Ctrl-C is a no, and so is whatever isn't a yes.
+func ask(ctx context.Context, answers io.Reader, out io.Writer, question string) bool {
+	fmt.Fprint(out, question+" [y/N] ")
+	said := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(answers).ReadString('\n') // what was typed before it ended counts
+		said <- line
+	}()
+	answer := ""
+	select {
+	case <-ctx.Done():
+	case answer = <-said:
 	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	default:
-		return errDeclined
+	if !strings.HasSuffix(answer, "\n") {
+		fmt.Fprintln(out) // there is nobody who ended the line
 	}
+	return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer)))
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -250,4 +252,23 @@ func TestHelp_OfEveryKeyCommandHasExamples(t *testing.T) {
 		assert.Contains(t, out, "Examples:", command)
 		assert.Contains(t, out, "--stack", command)
 	}
+}
+
+func TestAsk_CtrlCIsANo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	silent, _ := io.Pipe() // nobody ever answers
+	cancel()
+	answered := make(chan bool, 1)
+	go func() { answered <- ask(ctx, silent, io.Discard, "Really?") }()
+	select {
+	case yes := <-answered:
+		assert.False(t, yes)
+	case <-time.After(10 * time.Second):
+		t.Fatal("it still waits for an answer")
+	}
+}
+
+func TestSwitch_OfARehearsalHasNoDryRun(t *testing.T) {
+	_, err := execute(t, "switch", "flux", "--rehearsal", "--dry-run", "--project", project(t))
+	require.ErrorContains(t, err, "none of the others can be")
 }

@@ -49,7 +49,7 @@ It acts on the stack itself; with --rehearsal on the stack's rehearsal.`,
 			if on.dryRun {
 				return on.planSwitch(cmd.Context(), to)
 			}
-			if err := on.confirm(cmd.InOrStdin(), "Switch stack %s to delivery %s, by two runs of pulumi up?", on.Name, to); err != nil {
+			if err := on.confirm(cmd.Context(), cmd.InOrStdin(), "Switch stack %s to delivery %s, by two runs of pulumi up?", on.Name, to); err != nil {
 				return err
 			}
 			return handover.Switch(cmd.Context(), &switchedStack{on}, to, a.log)
@@ -59,6 +59,9 @@ It acts on the stack itself; with --rehearsal on the stack's rehearsal.`,
 	on.dryRunFlag(command)
 	command.Flags().BoolVar(&on.yes, "yes", false, "don't ask")
 	command.Flags().BoolVar(&rehearsed, "rehearsal", false, "act on the stack's rehearsal, as mcs rehearse up left it")
+	// A rehearsal would be switched all the same.
+	command.MarkFlagsMutuallyExclusive("rehearsal", "dry-run")
+	command.MarkFlagsMutuallyExclusive("rehearsal", "config-file")
 	return command
 }
 
