@@ -129,7 +129,7 @@ func TestCheck_OfABranchWithoutAnyOfItSaysSo(t *testing.T) {
 	host.Push(t, "main", map[string][]byte{"README.md": []byte("x")})
 	_, err := branch.Check(t.Context(), args)
 	found := problems(t, err)
-	assert.Contains(t, found, "prometheus/kustomization.yaml is missing")
+	assert.Contains(t, found, "prometheus/ is missing")
 	assert.Contains(t, found, args.Config.Images+" is missing")
 	_, err = branch.Images(t.Context(), args)
 	assert.Equal(t, []string{args.Config.Images + " is missing"}, problems(t, err))

@@ -216,7 +216,9 @@ func (r *Rehearsal) RotateDeployKey(ctx context.Context) error {
 }
 
 // gitEnvironment has git push and fetch as the repository's owner.
-func (r *Rehearsal) gitEnvironment() []string {
-	return []string{"GIT_SSH_COMMAND=ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes" +
-		" -o UserKnownHostsFile=" + shellQuote(r.folder.knownHosts()) + " -i " + shellQuote(r.folder.ownerKey())}
+func (r *Rehearsal) gitEnvironment() []string { return []string{"GIT_SSH_COMMAND=" + r.sshCommand()} }
+
+func (r *Rehearsal) sshCommand() string {
+	return "ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes" +
+		" -o UserKnownHostsFile=" + shellQuote(r.folder.knownHosts()) + " -i " + shellQuote(r.folder.ownerKey())
 }

@@ -32,9 +32,13 @@ const (
 	gitSeconds = 60
 )
 
-// Checkout is the folder of a clone of the rehearsal's repository: what is committed and pushed
-// there, Flux pulls.
+// Checkout is the folder of a clone of the rehearsal's repository for people: what they commit
+// and push there, Flux pulls. It is made once, and then left to them.
 func (r *Rehearsal) Checkout() string { return r.folder.join("checkout") }
+
+// WorkTree is the folder of the rehearsal's own clone, from which it pushes what it rendered. It
+// is brought to the newest commit each time.
+func (r *Rehearsal) WorkTree() string { return r.folder.join("forge", "worktree") }
 
 // pushedImages records which list of images of the project was pushed last: the one in Git may
 // have been edited by image automation since.
@@ -58,7 +62,7 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	checkout, err := r.openCheckout(ctx, cfg)
+	checkout, err := r.openWorkTree(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("cloning the rehearsal's repository: %w", err)
 	}
@@ -69,10 +73,37 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pushing the rendered manifests: %w", err)
 	}
+	if err := r.ensureCheckout(ctx, cfg); err != nil {
+		return fmt.Errorf("making the clone for people: %w", err)
+	}
 	if pushed {
-		r.log.Info("pushed the rendered manifests", "branch", cfg.Git.Branch, "checkout", r.Checkout())
+		r.log.Info("pushed the rendered manifests", "branch", cfg.Git.Branch, "clone", r.Checkout())
 	}
 	return nil
+}
+
+// ensureCheckout clones the repository once, with what git needs to push.
+func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) error {
+	if _, err := os.Stat(r.Checkout()); err == nil {
+		return nil
+	}
+	auth, err := r.gitAuth(cfg)
+	if err != nil {
+		return err
+	}
+	repository, err := gogit.PlainCloneContext(ctx, r.Checkout(), false, &gogit.CloneOptions{
+		URL: cfg.Git.URL, Auth: auth, ReferenceName: plumbing.NewBranchReferenceName(cfg.Git.Branch),
+	})
+	if err != nil {
+		return err
+	}
+	settings, err := repository.Config()
+	if err != nil {
+		return err
+	}
+	settings.Raw.Section("core").SetOption("sshCommand", r.sshCommand())
+	settings.User.Name, settings.User.Email = "rehearsal", "rehearsal@localhost"
+	return repository.SetConfig(settings)
 }
 
 // secretConfig is the rehearsed configuration with its secrets.
@@ -99,16 +130,15 @@ func (r *Rehearsal) gitAuth(cfg *config.Config) (transport.AuthMethod, error) {
 	return auth, nil
 }
 
-// openCheckout leaves the clone at the newest commit of the branch; what was committed there and
-// not pushed is an error to be told rather than lost.
-func (r *Rehearsal) openCheckout(ctx context.Context, cfg *config.Config) (*gogit.Repository, error) {
+// openWorkTree leaves the rehearsal's own clone at the newest commit of the branch.
+func (r *Rehearsal) openWorkTree(ctx context.Context, cfg *config.Config) (*gogit.Repository, error) {
 	auth, err := r.gitAuth(cfg)
 	if err != nil {
 		return nil, err
 	}
-	repository, err := gogit.PlainOpen(r.Checkout())
+	repository, err := gogit.PlainOpen(r.WorkTree())
 	if errors.Is(err, gogit.ErrRepositoryNotExists) {
-		if repository, err = gogit.PlainInit(r.Checkout(), false); err == nil {
+		if repository, err = gogit.PlainInit(r.WorkTree(), false); err == nil {
 			_, err = repository.CreateRemote(&gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}})
 		}
 	}
@@ -150,7 +180,7 @@ func (r *Rehearsal) writeManifests(ctx context.Context, cfg *config.Config) erro
 	if err != nil {
 		return err
 	}
-	folder := filepath.Join(r.Checkout(), filepath.FromSlash(render.Folder(r.stack)))
+	folder := filepath.Join(r.WorkTree(), filepath.FromSlash(render.Folder(r.stack)))
 	have, err := render.Read(folder)
 	if err != nil {
 		return err
@@ -189,7 +219,7 @@ func (r *Rehearsal) writeImages(cfg *config.Config) error {
 	if err == nil && string(before) == digest {
 		return nil
 	}
-	target := filepath.Join(r.Checkout(), filepath.FromSlash(cfg.Images))
+	target := filepath.Join(r.WorkTree(), filepath.FromSlash(cfg.Images))
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return fmt.Errorf("writing the list of images: %w", err)
 	}
@@ -264,7 +294,7 @@ func (r *Rehearsal) Pull(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.openCheckout(ctx, cfg); err != nil {
+	if _, err := r.openWorkTree(ctx, cfg); err != nil {
 		return fmt.Errorf("pulling the rehearsal's repository: %w", err)
 	}
 	return nil
@@ -277,12 +307,12 @@ func (r *Rehearsal) Edit(ctx context.Context, message string, edits map[string]f
 	if err != nil {
 		return err
 	}
-	checkout, err := r.openCheckout(ctx, cfg)
+	checkout, err := r.openWorkTree(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("reading the rehearsal's repository: %w", err)
 	}
 	for name, edit := range edits {
-		path := filepath.Join(r.Checkout(), filepath.FromSlash(name))
+		path := filepath.Join(r.WorkTree(), filepath.FromSlash(name))
 		before, err := os.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("editing %s: %w", name, err)

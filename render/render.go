@@ -174,15 +174,22 @@ func fileName(kind, home, namespace, name string) string {
 	return strings.Join(append(parts, name), "-") + fileSuffix
 }
 
-// Compare lists how what is there differs from what should be, a line per file. Sealed secrets
-// are not compared: sealing the same again gives another text.
+// Compare lists how what is there differs from what should be: a line per file, or one for a
+// workload of which there is none. Sealed secrets are not compared: sealing the same again gives
+// another text.
 func Compare(want, have Files) []string {
+	there := map[string]bool{}
+	for name := range have {
+		there[path.Dir(name)] = true
+	}
 	var differences []string
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		content, there := have[name]
+		content, found := have[name]
 		switch {
 		case IsSealed(name):
-		case !there:
+		case !there[path.Dir(name)]:
+			differences = append(differences, path.Dir(name)+"/ is missing")
+		case !found:
 			differences = append(differences, name+" is missing")
 		case !bytes.Equal(content, want[name]):
 			differences = append(differences, name+" is stale")
@@ -193,5 +200,5 @@ func Compare(want, have Files) []string {
 			differences = append(differences, name+" is of no use any more")
 		}
 	}
-	return differences
+	return slices.Compact(differences)
 }

@@ -60,7 +60,7 @@ func TestRenderCheck_ListsWhatIsStaleAndChangesNothing(t *testing.T) {
 	out, err := execute(t, "render", "--check", "--project", folder)
 	require.ErrorIs(t, err, errStale)
 	require.ErrorContains(t, err, "make render")
-	assert.Contains(t, out, "manifests/one/grafana/deployment-grafana.yaml is missing\n")
+	assert.Contains(t, out, "manifests/one/grafana/ is missing\n")
 	assert.NoDirExists(t, filepath.Join(folder, "manifests", "one"))
 
 	_, err = execute(t, "render", "--project", folder)
