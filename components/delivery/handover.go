@@ -1,11 +1,14 @@
 package delivery
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/nullify005/manager-cluster-state/config"
 )
 
 // deliveredOutput is the stack's output that says how each workload is delivered now.
@@ -45,13 +48,13 @@ func deliveries(args *Args, done map[string]*delivered) pulumi.StringMap {
 // checkHandover refuses to change the delivery of what isn't made to stay: the engine would
 // delete it, pods and all, after it was made by the other.
 func checkHandover(ctx *pulumi.Context, args *Args) error {
-	before, err := deliveredBefore(ctx)
+	before, unsaid, err := deliveredBefore(ctx)
 	if err != nil {
 		return err
 	}
 	var lost []string
 	for _, workload := range args.Catalog {
-		how := before[workload.Name]
+		how := cmp.Or(before[workload.Name], unsaid)
 		if workload.Direct || how == "" || strings.HasSuffix(how, handedOver) || how == string(args.Delivery) {
 			continue
 		}
@@ -66,9 +69,9 @@ func checkHandover(ctx *pulumi.Context, args *Args) error {
 		args.Delivery, strings.Join(lost, ", "), ctx.Stack(), args.Delivery)
 }
 
-// deliveredBefore reads what the update before this one said. It asks the backend, in a preview
-// too, and no cluster.
-func deliveredBefore(ctx *pulumi.Context) (map[string]string, error) {
+// deliveredBefore reads what the update before this one said of each workload, and how those are
+// delivered of which it said nothing. It asks the backend, in a preview too, and no cluster.
+func deliveredBefore(ctx *pulumi.Context) (how map[string]string, unsaid string, err error) {
 	args := struct {
 		Name string `pulumi:"name"`
 	}{fmt.Sprintf("%s/%s/%s", ctx.Organization(), ctx.Project(), ctx.Stack())}
@@ -78,14 +81,17 @@ func deliveredBefore(ctx *pulumi.Context) (map[string]string, error) {
 	// What a StackReference asks too; that would also be a resource, whose every output is shown
 	// at each preview.
 	if _, err := ctx.InvokePackageRaw("pulumi:pulumi:readStackOutputs", &args, &result, ""); err != nil {
-		return nil, fmt.Errorf("reading how the stack's workloads are delivered now: %w", err)
+		return nil, "", fmt.Errorf("reading how the stack's workloads are delivered now: %w", err)
 	}
-	how := map[string]string{}
-	outputs, _ := result.Outputs[deliveredOutput].(map[string]any)
+	how = map[string]string{}
+	outputs, said := result.Outputs[deliveredOutput].(map[string]any)
+	if !said && len(result.Outputs) > 0 {
+		unsaid = string(config.Direct) // a program that had no other delivery has made the stack
+	}
 	for name, value := range outputs {
 		if text, isText := value.(string); isText {
 			how[name] = text
 		}
 	}
-	return how, nil
+	return how, unsaid, nil
 }

@@ -78,6 +78,15 @@ func TestDeliver_ADeliveryThatIsChangedByHandIsRefusedBeforeAnythingIsRegistered
 	}
 }
 
+func TestDeliver_AStackOfAProgramThatKnewOneDeliveryIsDeliveredByThat(t *testing.T) {
+	f := newFixture(t, source(), small("one"))
+	f.Before = resource.PropertyMap{"urls": resource.NewProperty("http://one")}
+	require.ErrorContains(t, f.deliver(), "make switch STACK=test DELIVERY=flux REAL=1")
+
+	f.args.Delivery = config.Direct
+	require.NoError(t, f.deliver())
+}
+
 func TestDeliver_ADeliveryMayChangeOfWhatIsHandedOver(t *testing.T) {
 	for was, is := range map[config.Delivery]config.Delivery{config.Direct: config.FluxCD, config.FluxCD: config.Direct} {
 		f := newFixture(t, source(), small("one"), small("two"))
