@@ -184,10 +184,12 @@ func (e *engine) setPlaceholders(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	values := placeholders(record)
+	values, opening := placeholders(record), record.opening()
 	args := []string{"config", "set-all", "--stack", r.stack, "--cwd", string(r.folder), "--path"}
 	for _, path := range slices.Sorted(maps.Keys(values)) {
-		if _, overridden := r.overrides[path]; !overridden {
+		if _, overridden := r.overrides[path]; overridden {
+			delete(opening, path)
+		} else if opening[path] == "" {
 			args = append(args, "--secret", r.project+":"+path+"="+values[path])
 		}
 	}
@@ -196,11 +198,19 @@ func (e *engine) setPlaceholders(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		first := r.project + ":" + sealingKeys + "[0]"
-		args = append(args, "--plaintext", first+".certificate="+certificate, "--secret", first+".privateKey="+privateKey)
+		const first = sealingKeys + "[0]"
+		args = append(args, "--plaintext", r.project+":"+first+".certificate="+certificate)
+		opening[first+".privateKey"] = privateKey
 	}
 	if err := e.quietly(ctx, args...); err != nil {
 		return fmt.Errorf("setting the placeholders of secrets: %w", err)
+	}
+	// What opens something, though only of the rehearsal, is on no command line: everybody on the
+	// machine may read those.
+	for _, path := range slices.Sorted(maps.Keys(opening)) {
+		if err := r.pulumiStack().Set(ctx, path, opening[path], true); err != nil {
+			return err
+		}
 	}
 	if err := writePrivate(r.folder.join("placeholders"), []byte(placeholdersDigest(record))); err != nil {
 		return fmt.Errorf("recording the placeholders of secrets: %w", err)

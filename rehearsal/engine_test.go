@@ -1,6 +1,8 @@
 package rehearsal
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -60,4 +62,31 @@ func TestParsePending_NamesTheObjectOfACreation(t *testing.T) {
 	pending, err = parsePending([]byte(`{"checkpoint": {"latest": {}}}`))
 	require.NoError(t, err)
 	assert.Empty(t, pending)
+}
+
+func TestSetPlaceholders_WhatOpensSomethingIsOnNoCommandLine(t *testing.T) {
+	project, tools := t.TempDir(), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(project, "Pulumi.yaml"), []byte("name: p\n"), 0o600))
+	arguments, typed := filepath.Join(tools, "arguments"), filepath.Join(tools, "typed")
+	program := "#!/bin/sh\necho \"$@\" >>'" + arguments + "'\ncat >>'" + typed + "'\n"
+	r, err := New(Options{Project: project, Stack: "dev", Folder: filepath.Join(project, "rehearsal")})
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Dir(r.tool("pulumi")), 0o700))
+	require.NoError(t, os.WriteFile(r.tool("pulumi"), []byte(program), 0o700))
+	require.NoError(t, os.MkdirAll(r.folder.forge(), 0o700))
+	record := noForge()
+	record.Token = "canary-token"
+	require.NoError(t, r.writeForge(record))
+
+	require.NoError(t, r.engine.setPlaceholders(t.Context()))
+	said, err := os.ReadFile(arguments)
+	require.NoError(t, err)
+	for _, secret := range []string{"canary-token", "PRIVATE KEY"} {
+		assert.NotContains(t, string(said), secret)
+	}
+	given, err := os.ReadFile(typed)
+	require.NoError(t, err)
+	assert.Contains(t, string(given), "canary-token")
+	assert.Contains(t, string(given), "OPENSSH PRIVATE KEY")
+	assert.Contains(t, string(given), "RSA PRIVATE KEY")
 }

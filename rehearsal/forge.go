@@ -104,6 +104,11 @@ func (f *forgeRecord) overrides(file *stackFile, project string) map[string]any 
 	}
 }
 
+// opening are those of its secrets that let somebody in, by their paths in the config.
+func (f *forgeRecord) opening() map[string]string {
+	return map[string]string{"secrets.deployKey": f.DeployKey, "secrets.notifications.githubToken": f.Token}
+}
+
 func (f *forgeRecord) slackWebhook() string { return "http://" + f.HTTP + "/slack/rehearsal" }
 
 // ensureForge leaves a forge behind that answers: the one that runs, or one with the same

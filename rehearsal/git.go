@@ -108,10 +108,14 @@ func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) erro
 
 // secretConfig is the rehearsed configuration with its secrets.
 func (r *Rehearsal) secretConfig(ctx context.Context) (*config.Config, error) {
-	s := &stack.Stack{
+	return r.pulumiStack().Config(ctx)
+}
+
+// pulumiStack is the rehearsed stack, whose configuration Pulumi reads and writes.
+func (r *Rehearsal) pulumiStack() *stack.Stack {
+	return &stack.Stack{
 		Project: r.root, Name: r.stack, Pulumi: r.tool("pulumi"), Env: r.engine.environment(), ConfigFile: r.folder.config(r.stack),
 	}
-	return s.Config(ctx)
 }
 
 func (r *Rehearsal) gitAuth(cfg *config.Config) (transport.AuthMethod, error) {

@@ -174,8 +174,7 @@ const sealingKeys = "sealing.keys"
 func placeholders(record *forgeRecord) map[string]string {
 	found := map[string]string{}
 	collectSecrets(reflect.TypeFor[config.Config](), "", found)
-	found["secrets.deployKey"] = record.DeployKey
-	found["secrets.notifications.githubToken"] = record.Token
+	maps.Copy(found, record.opening())
 	found["secrets.notifications.slackWebhook"] = record.slackWebhook()
 	return found
 }

@@ -67,6 +67,12 @@ func TestRehearsalFile_ReplacesOnlyWhatIsPhysical(t *testing.T) {
     intesis: {}
   p:sealing:
     protect: true
+  p:flux:
+    imageRegistry: 127.0.0.1:1
+  p:git:
+    githubURL: http://127.0.0.1:1/
+    knownHosts: '[127.0.0.1]:1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'
+    url: ssh://git@127.0.0.1:1/rehearsal/p.git
 `, withoutComments(t, text))
 }
 
