@@ -166,7 +166,7 @@ func ProjectName(folder string) (string, error) {
 	return project.Name, nil
 }
 
-// run runs pulumi for what it prints.
+// run runs pulumi for what it prints, which may tell of a failure too.
 func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, error) {
 	if s.Name == "" || strings.HasPrefix(s.Name, "-") {
 		return nil, fmt.Errorf("%q is no name of a stack; name one with --stack", s.Name)
@@ -198,7 +198,7 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 	if mend := s.mend(words); mend != "" {
 		words += "; " + mend
 	}
-	return nil, errors.New(words)
+	return stdout.Bytes(), errors.New(words)
 }
 
 // command is pulumi, which is asked once to stop, and then has some time to finish what it has begun
@@ -265,16 +265,27 @@ func (s *Stack) Output(ctx context.Context, name string) (string, error) {
 
 // Pending counts the resources that an update would change.
 func (s *Stack) Pending(ctx context.Context) (int, error) {
-	out, err := s.run(ctx, "", "preview", "--json")
-	if err != nil {
-		return 0, fmt.Errorf("previewing stack %s: %w", s.Name, err)
-	}
+	out, failed := s.run(ctx, "", "preview", "--json")
 	var preview struct {
 		Steps []struct {
 			Op string `json:"op"`
 		} `json:"steps"`
+		Diagnostics []struct {
+			Message  string `json:"message"`
+			Severity string `json:"severity"`
+		} `json:"diagnostics"`
 	}
-	if err := json.Unmarshal(out, &preview); err != nil {
+	err := json.Unmarshal(out, &preview)
+	if failed != nil {
+		// With --json pulumi says what is wrong among its output, and nothing beside it.
+		for _, diagnostic := range preview.Diagnostics {
+			if diagnostic.Severity == "error" {
+				failed = fmt.Errorf("%w: %s", failed, strings.TrimSpace(diagnostic.Message))
+			}
+		}
+		return 0, fmt.Errorf("previewing stack %s: %w", s.Name, failed)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("previewing stack %s: reading what pulumi said: %w", s.Name, err)
 	}
 	pending := 0

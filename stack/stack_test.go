@@ -232,3 +232,19 @@ while :; do sleep 0.05; done
 	assert.NotEqual(t, strconv.Itoa(syscall.Getpgrp()), lines[0], "a group of its own")
 	assert.Equal(t, "interrupted", lines[1])
 }
+
+func TestPending_SaysWhyAPreviewFails(t *testing.T) {
+	folder := t.TempDir()
+	program := filepath.Join(folder, "pulumi")
+	require.NoError(t, os.WriteFile(program, []byte(`#!/bin/sh
+echo '{"steps": [{"op": "create"}], "diagnostics": [
+  {"message": "warning: of no interest", "severity": "warning"},
+  {"message": "error: hvac.device is missing\n", "severity": "error"}]}'
+exit 1
+`), 0o700))
+	s := &stack.Stack{Project: folder, Name: "production", Pulumi: program}
+	_, err := s.Pending(t.Context())
+	require.ErrorContains(t, err, "previewing stack production: ")
+	require.ErrorContains(t, err, "error: hvac.device is missing")
+	assert.NotContains(t, err.Error(), "no interest")
+}
