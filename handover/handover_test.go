@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"testing"
 	"time"
 
@@ -50,9 +51,7 @@ func newStack(t *testing.T, values map[string]string) *stack {
 		"hvac":    `{"device": "1", "location": "r3fup88", "mock": true}`,
 		"git":     `{"url": "ssh://git@github.com/OWNER/REPOSITORY.git"}`,
 	}
-	for key, value := range values {
-		all[key] = value
-	}
+	maps.Copy(all, values)
 	prefixed := map[string]string{}
 	for key, value := range all {
 		prefixed["p:"+key] = value

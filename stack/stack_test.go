@@ -237,9 +237,11 @@ func TestPending_SaysWhyAPreviewFails(t *testing.T) {
 	folder := t.TempDir()
 	program := filepath.Join(folder, "pulumi")
 	require.NoError(t, os.WriteFile(program, []byte(`#!/bin/sh
-echo '{"steps": [{"op": "create"}], "diagnostics": [
+cat <<'END'
+{"steps": [{"op": "create"}], "diagnostics": [
   {"message": "warning: of no interest", "severity": "warning"},
-  {"message": "error: hvac.device is missing\n", "severity": "error"}]}'
+  {"message": "error: hvac.device is missing\n", "severity": "error"}]}
+END
 exit 1
 `), 0o700))
 	s := &stack.Stack{Project: folder, Name: "production", Pulumi: program}

@@ -24,8 +24,8 @@ const halfway = "handover is set: a switch of deliveries is under way, and pulum
 // deliveries are what the next update is told of this one. That a workload may be handed over is
 // said once the engine has recorded it of its every object: an update that fails before has
 // promised nothing.
-func deliveries(args *Args, done map[string]*delivered) pulumi.StringMap {
-	how := pulumi.StringMap{}
+func deliveries(args *Args, done map[string]*delivered) pulumi.Map {
+	how := pulumi.Map{}
 	for _, workload := range args.Catalog {
 		if workload.Direct {
 			continue
@@ -40,7 +40,7 @@ func deliveries(args *Args, done map[string]*delivered) pulumi.StringMap {
 			recorded[i] = object.URN()
 		}
 		text := string(args.Delivery) + handedOver
-		how[workload.Name] = pulumi.All(recorded...).ApplyT(func([]any) string { return text }).(pulumi.StringOutput)
+		how[workload.Name] = pulumi.All(recorded...).ApplyT(func([]any) string { return text })
 	}
 	return how
 }

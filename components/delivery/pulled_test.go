@@ -92,7 +92,7 @@ func (f *fixture) deliver() error {
 		args.Provider = provider
 		args.Kubeconfig = pulumi.ToSecret(pulumi.String(f.api.Kubeconfig())).(pulumi.StringOutput)
 		err = delivery.Deliver(ctx, &args)
-		how, _ := ctx.GetCurrentExportMap()["delivered"].(pulumi.StringMap)
+		how, _ := ctx.GetCurrentExportMap()["delivered"].(pulumi.Map)
 		for name, value := range how {
 			f.record(name, value)
 		}
@@ -101,18 +101,19 @@ func (f *fixture) deliver() error {
 }
 
 // record keeps what the stack's outputs say of a workload, once they do.
-func (f *fixture) record(name string, value pulumi.StringInput) {
+func (f *fixture) record(name string, value pulumi.Input) {
 	keep := func(text string) string {
 		f.mutex.Lock()
 		defer f.mutex.Unlock()
 		f.says[name] = text
 		return text
 	}
-	if text, plain := value.(pulumi.String); plain {
-		keep(string(text))
-		return
+	switch said := value.(type) {
+	case pulumi.String:
+		keep(string(said))
+	case pulumi.StringOutput:
+		said.ApplyT(keep)
 	}
-	value.ToStringOutput().ApplyT(keep)
 }
 
 // left is what the stack's outputs say of its workloads.
