@@ -65,7 +65,11 @@ func Switch(ctx context.Context, stack Stack, to config.Delivery, log *slog.Logg
 	if err := stack.Update(ctx); err != nil {
 		return fmt.Errorf("delivering by %s: %w; mend it, and run the same command again", to, err)
 	}
-	return takeOver(ctx, stack, to, log)
+	// The configuration says nothing of what is left to do now.
+	if err := takeOver(ctx, stack, to, log); err != nil {
+		return fmt.Errorf("the stack is delivered by %s, and objects still have marks of before: %w; run the same command again", to, err)
+	}
+	return nil
 }
 
 // begin makes what is delivered now stay in the cluster.

@@ -22,6 +22,8 @@ var errStopped = errors.New("stopped here")
 type stack struct {
 	config  *config.Config
 	changed []string
+	// updates has pulumi up do well.
+	updates bool
 }
 
 func (*stack) StackName() string  { return "home" }
@@ -40,8 +42,14 @@ func (s *stack) SetDelivery(_ context.Context, delivery config.Delivery, handove
 }
 
 func (*stack) Pending(context.Context) (int, error)          { return 0, errStopped }
-func (*stack) Update(context.Context) error                  { return errStopped }
 func (*stack) Client(context.Context) (client.Client, error) { return nil, errStopped }
+
+func (s *stack) Update(context.Context) error {
+	if s.updates {
+		return nil
+	}
+	return errStopped
+}
 
 func newStack(t *testing.T, values map[string]string) *stack {
 	t.Helper()
@@ -85,4 +93,12 @@ func TestSwitch_ThatWasStoppedGoesOnFromThere(t *testing.T) {
 
 	require.ErrorIs(t, handover.Switch(t.Context(), s, config.Direct, slog.New(slog.DiscardHandler)), errStopped)
 	assert.Equal(t, []string{"direct"}, s.changed, "there is nothing left to set")
+}
+
+func TestSwitch_ThatCouldNotTakeOverSaysSo(t *testing.T) {
+	s := newStack(t, nil)
+	s.updates = true
+	err := handover.Switch(t.Context(), s, config.Direct, slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, errStopped)
+	require.ErrorContains(t, err, "run the same command again")
 }
