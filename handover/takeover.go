@@ -108,7 +108,11 @@ func free(ctx context.Context, c client.Client, to config.Delivery, kind schema.
 	object := &metav1.PartialObjectMetadata{}
 	object.SetGroupVersionKind(kind)
 	if err := c.Get(ctx, key, object); err != nil {
-		return false, fmt.Errorf("taking over %s %s: %w", kind.Kind, key, err)
+		// One that isn't there has no marks: of a suspended workload, or deleted by hand.
+		if err = client.IgnoreNotFound(err); err != nil {
+			err = fmt.Errorf("taking over %s %s: %w", kind.Kind, key, err)
+		}
+		return false, err
 	}
 	kept := without(object.ManagedFields, to, kind.Kind == "Secret")
 	labels := map[string]any{}

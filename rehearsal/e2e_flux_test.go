@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"github.com/nullify005/manager-cluster-state/internal/git"
 	"github.com/nullify005/manager-cluster-state/rehearsal"
 	"github.com/nullify005/manager-cluster-state/rehearsal/forge"
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
 const (
@@ -67,6 +69,7 @@ func TestFlux(t *testing.T) {
 	s.step("a new image is committed and rolled out, and the preview stays clean", s.assertImageAutomation)
 	s.step("a workload that doesn't get ready fails the update in Flux's words, and Slack has them", s.assertUnready)
 	s.step("a suspended workload stays as it is", s.assertSuspended)
+	s.step("the sealing key is rotated: all is sealed again, and opens", s.assertSealedAgain)
 	s.step("the deploy key is rotated with no moment without one", s.assertRotation)
 	s.step("without its key Flux can't pull", s.assertKeyIsNeeded)
 	s.step("destroy leaves the cluster as it was", func(t *testing.T) {
@@ -328,17 +331,8 @@ func (s *stage) assertUnready(t *testing.T) {
 	require.Error(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	assert.Contains(t, s.said.String(), "Kustomization flux-system/exporter-weather")
 	assert.Contains(t, s.said.String(), "timeout waiting for: [Deployment/exporter-weather-v1/exporter-weather status: 'InProgress']", "Flux's own words")
-	require.Eventually(t, func() bool {
-		messages, err := s.forge(t).SlackMessages(t.Context())
-		require.NoError(t, err)
-		for _, message := range messages {
-			if text := string(message.Body); strings.Contains(text, "exporter-weather") && strings.Contains(text, "danger") &&
-				strings.Contains(text, "cluster production") {
-				return true
-			}
-		}
-		return false
-	}, soon, time.Second, "Slack has the failure")
+	require.Eventually(t, func() bool { return s.slackHas(t, "exporter-weather", "danger", "cluster production") },
+		soon, time.Second, "Slack has the failure")
 	require.Eventually(t, func() bool {
 		statuses, err := s.forge(t).Statuses(t.Context())
 		require.NoError(t, err)
@@ -353,6 +347,16 @@ func (s *stage) assertUnready(t *testing.T) {
 	s.cordon(t, false)
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	s.assertReady(t)
+}
+
+// slackHas says whether there is a message with all of these in it.
+func (s *stage) slackHas(t *testing.T, parts ...string) bool {
+	t.Helper()
+	messages, err := s.forge(t).SlackMessages(t.Context())
+	require.NoError(t, err)
+	return slices.ContainsFunc(messages, func(message forge.Message) bool {
+		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(string(message.Body), part) })
+	})
 }
 
 func (s *stage) assertSuspended(t *testing.T) {
@@ -381,6 +385,32 @@ func (s *stage) assertSuspended(t *testing.T) {
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}), "renders the one replica again")
 	s.assertReady(t)
 	assert.Equal(t, int32(1), replicas())
+}
+
+// assertSealedAgain: the running controller takes up the new key, and the pods notice nothing.
+func (s *stage) assertSealedAgain(t *testing.T) {
+	pods, before := s.pods(t), s.sealedWith(t)
+	require.Len(t, before, 1)
+	require.NoError(t, s.RotateSealingKey(t.Context()))
+	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+	s.assertPulled(t)
+	after := s.sealedWith(t)
+	require.Len(t, after, 1)
+	assert.NotEqual(t, before, after)
+	assert.Equal(t, pods, s.pods(t), "restarts")
+}
+
+// sealedWith are the fingerprints of the certificates that the SealedSecrets were sealed with.
+func (s *stage) sealedWith(t *testing.T) map[string]bool {
+	t.Helper()
+	sealed := &unstructured.UnstructuredList{}
+	sealed.SetGroupVersionKind(schema.GroupVersionKind{Group: "bitnami.com", Version: "v1alpha1", Kind: "SealedSecretList"})
+	require.NoError(t, s.flux(t).List(t.Context(), sealed))
+	found := map[string]bool{}
+	for _, item := range sealed.Items {
+		found[item.GetAnnotations()[seal.SealedWithAnnotation]] = true
+	}
+	return found
 }
 
 // assertRotation asks all the while whether whoever has the key that is in the cluster may pull.
@@ -485,6 +515,7 @@ func TestSwitch(t *testing.T) {
 		assert.Equal(t, pods, s.pods(t), "restarts")
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 		s.assertOneOwner(t, "kustomize-controller")
+		require.Eventually(t, func() bool { return s.slackHas(t, "kustomization/", "cluster development") }, soon, time.Second)
 	})
 	s.step("to change it back by hand is refused too", func(t *testing.T) { s.assertFlipRefused(t, "direct") })
 	s.step("switch to direct", func(t *testing.T) {

@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -9,6 +10,8 @@ import (
 	"fmt"
 	"math/big"
 	"time"
+
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
 // sealingPair makes a key pair as sealed-secrets has them, both halves PEM.
@@ -33,4 +36,19 @@ func sealingPair(now time.Time) (certificate, privateKey string, err error) {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}))
 	}
 	return block("CERTIFICATE", der), block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)), nil
+}
+
+// RotateSealingKey adds a key pair, which seals from the next update on, as make
+// rotate-sealing-key does with a real stack.
+func (r *Rehearsal) RotateSealingKey(ctx context.Context) error {
+	return r.locked(ctx, func() error {
+		if err := r.engine.prepare(ctx); err != nil {
+			return err
+		}
+		key, err := seal.NewSealingKey(time.Now())
+		if err != nil {
+			return err
+		}
+		return r.realStack().AppendSealingKey(ctx, key)
+	})
 }
