@@ -49,6 +49,6 @@ func (r *Rehearsal) RotateSealingKey(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return r.realStack().AppendSealingKey(ctx, key)
+		return r.pulumiStack().AppendSealingKey(ctx, key)
 	})
 }
