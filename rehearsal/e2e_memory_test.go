@@ -89,7 +89,7 @@ func ofK3s(pod *corev1.Pod) bool {
 // assertOneTooMany has nodes that are just large enough, and then one workload more: the check
 // refuses it, and without the check the scheduler has no room for it.
 func (s *stage) assertOneTooMany(t *testing.T) {
-	const feature, controller = "flux.notifications", "notification-controller"
+	const feature, controller = "flux.helm", "helm-controller"
 	cfg, err := s.Rehearsed()
 	require.NoError(t, err)
 	agents := slices.DeleteFunc(slices.Clone(cfg.Cluster.Nodes), func(node config.Node) bool { return node.Role != config.Agent })
