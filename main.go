@@ -23,7 +23,7 @@ func main() {
 }
 
 func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
-	cfg, err := config.Load(info.Project, info.Config, info.ConfigSecretKeys, time.Now())
+	cfg, err := config.Load(info.Project, info.Config, info.ConfigSecretKeys, time.Now(), config.ForStack(ctx.Stack()))
 	if err != nil {
 		return err
 	}

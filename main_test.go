@@ -398,7 +398,7 @@ func TestProgram_RefusesABadStackBeforeAnythingIsRegistered(t *testing.T) {
 		require.Error(t, err)
 		for _, want := range []string{
 			"domain", "pulumi config set --secret --path secrets.intesis.username",
-			"pulumi config set --secret --path secrets.slack.appToken", "secrets.deployKey is missing", "make keys",
+			"pulumi config set --secret --path secrets.slack.appToken", "secrets.deployKey is missing", "make keys STACK=production", "--path secrets.slack.botToken --stack production",
 		} {
 			require.ErrorContains(t, err, want)
 		}

@@ -19,7 +19,11 @@ type Option func(*loader)
 // want the cluster's shape and can't decrypt the rest.
 func SkipSecrets() Option { return func(l *loader) { l.skipSecrets = true } }
 
+// ForStack has the commands that mend a problem name the stack.
+func ForStack(name string) Option { return func(l *loader) { l.stack = name } }
+
 type loader struct {
+	stack       string
 	report      *report
 	skipSecrets bool
 	// encrypted holds each top-level key that Encrypted was seen below.
@@ -51,6 +55,9 @@ func Load(project string, values map[string]string, secretKeys []string, now tim
 	}
 	v := validator{Config: cfg, now: now, report: l.report, hidden: secret, skipSecrets: l.skipSecrets}
 	v.validate()
+	if l.stack != "" {
+		l.report.nameStack(l.stack)
+	}
 	if err := l.report.err(); err != nil {
 		return nil, err
 	}

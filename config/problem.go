@@ -105,6 +105,18 @@ func (r *report) sound(paths ...string) bool {
 	return true
 }
 
+// nameStack completes the commands that mend: whichever stack is selected, they act on this one.
+func (r *report) nameStack(name string) {
+	short := name[strings.LastIndex(name, "/")+1:]
+	for i, p := range r.problems {
+		p.Mend = strings.ReplaceAll(p.Mend, "STACK=…", "STACK="+short)
+		if strings.HasPrefix(p.Mend, "pulumi config ") {
+			p.Mend += " --stack " + name
+		}
+		r.problems[i] = p
+	}
+}
+
 // err is nil, or Problems in the order of their paths.
 func (r *report) err() error {
 	if len(r.problems) == 0 {

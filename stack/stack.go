@@ -60,7 +60,7 @@ func (s *Stack) Config(ctx context.Context, options ...config.Option) (*config.C
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(project, values, secretKeys, time.Now(), options...)
+	return config.Load(project, values, secretKeys, time.Now(), append([]config.Option{config.ForStack(s.Name)}, options...)...)
 }
 
 // values are the texts of the stack's config, as a program gets them.

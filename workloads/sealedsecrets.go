@@ -79,9 +79,14 @@ func sealedSecretsContainer(image string) corev1.Container {
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command: []string{"controller"},
-		// Keys come from the stack's config and are rotated there; a new one is taken up at once.
-		Args: []string{"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0", "--watch-for-secrets"},
-		Env:  []corev1.EnvVar{heapWithin(limit)},
+		// Keys come from the stack's config and are rotated there; a new one is taken up at once. What
+		// didn't open is tried again until it does, ever more rarely: by default the controller gives up
+		// within a second, and what was pushed before its key reached the cluster would never open.
+		Args: []string{
+			"--update-status", "--key-prefix", "sealed-secrets-key", "--key-renew-period=0", "--watch-for-secrets",
+			"--max-unseal-retries=100000",
+		},
+		Env: []corev1.EnvVar{heapWithin(limit)},
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP},
 			{Name: "metrics", ContainerPort: 8081, Protocol: corev1.ProtocolTCP},

@@ -548,7 +548,7 @@ func TestSealedSecrets_TakesUpNewKeysAndMakesNone(t *testing.T) {
 	eachStack(t, func(t *testing.T, catalog []workloads.Workload) {
 		for _, deployment := range of[*appsv1.Deployment](catalog) {
 			if deployment.Name == "sealed-secrets-controller" {
-				assert.Subset(t, deployment.Spec.Template.Spec.Containers[0].Args, []string{"--key-renew-period=0", "--watch-for-secrets"})
+				assert.Subset(t, deployment.Spec.Template.Spec.Containers[0].Args, []string{"--key-renew-period=0", "--watch-for-secrets", "--max-unseal-retries=100000"})
 				return
 			}
 		}

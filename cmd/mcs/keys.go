@@ -306,8 +306,8 @@ func (o *onStack) rotateSealing(ctx context.Context, answers io.Reader) error {
 	if err := o.addSealingKey(ctx, cfg); err != nil {
 		return err
 	}
-	o.sayf("next: commit %s, and pulumi up, which gives the key to the cluster; then make seal STACK=%s, commit and push",
-		o.File(), o.short())
+	o.sayf("next: commit %s, and pulumi up, which gives the key to the cluster; after it make seal STACK=%s, commit and push: "+
+		"what is pushed before stays closed until the key is there", o.File(), o.short())
 	return nil
 }
 

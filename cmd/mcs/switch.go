@@ -52,7 +52,11 @@ It acts on the stack itself; with --rehearsal on the stack's rehearsal.`,
 			if err := on.confirm(cmd.Context(), cmd.InOrStdin(), "Switch stack %s to delivery %s, by two runs of pulumi up?", on.Name, to); err != nil {
 				return err
 			}
-			return handover.Switch(cmd.Context(), &switchedStack{on}, to, a.log)
+			if err := handover.Switch(cmd.Context(), &switchedStack{on}, to, a.log); err != nil {
+				return err
+			}
+			on.sayf("stack %s is delivered by %s; next: commit %s", on.Name, to, on.File())
+			return nil
 		},
 	}
 	a.stackCommand(command, on)
