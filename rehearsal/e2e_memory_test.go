@@ -95,14 +95,29 @@ func (s *stage) assertOneTooMany(t *testing.T) {
 	agents := slices.DeleteFunc(slices.Clone(cfg.Cluster.Nodes), func(node config.Node) bool { return node.Role != config.Agent })
 	before := s.budget(t).Requested()
 
-	// The smallest agents, all alike, that the check is content with: where the scheduler has
-	// put what, it doesn't know.
-	for each := before/int64(len(agents)) - 128<<20; ; each += 1 << 20 {
-		s.sizeAgents(t, func(config.Node) int64 { return each })
-		if s.budget(t).Check() == nil {
-			break
-		}
+	// The smallest agents that the check is content with: where the scheduler has put what, it
+	// doesn't know.
+	fits := func(size func(config.Node) int64) bool {
+		s.sizeAgents(t, size)
+		return s.budget(t).Check() == nil
 	}
+	each := before/int64(len(agents)) - 128<<20
+	for !fits(func(config.Node) int64 { return each }) {
+		each += 1 << 20
+	}
+	// What that leaves between the pods is taken from one of them.
+	last := each
+	size := func(node config.Node) int64 {
+		if node.Name == agents[0].Name {
+			return last
+		}
+		return each
+	}
+	for fits(size) {
+		last -= 1 << 20
+	}
+	last += 1 << 20
+	require.True(t, fits(size))
 	require.NoError(t, s.ShowPreview(t.Context()))
 	s.Set(feature, true)
 	more := s.budget(t).Requested() - before
