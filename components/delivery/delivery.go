@@ -3,8 +3,10 @@
 package delivery
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -71,10 +73,8 @@ func Deliver(ctx *pulumi.Context, args *Args, opts ...pulumi.ResourceOption) err
 	if err := checkHandover(ctx, args); err != nil {
 		return err
 	}
-	if args.Handover {
-		if err := ctx.Log.Warn(halfway, nil); err != nil {
-			return err
-		}
+	if err := warn(ctx, args); err != nil {
+		return err
 	}
 	w := &waiter{
 		kubeconfig: args.Kubeconfig, context: args.Context, revision: args.Revision, timeout: args.ReadyTimeout,
@@ -97,6 +97,19 @@ func Deliver(ctx *pulumi.Context, args *Args, opts ...pulumi.ResourceOption) err
 	}
 	ctx.Export(deliveredOutput, deliveries(args, done))
 	return nil
+}
+
+// warn tells what a destroy would leave in the cluster: it doesn't run the program, and can't say so.
+func warn(ctx *pulumi.Context, args *Args) error {
+	var problems []error
+	if args.Handover {
+		problems = append(problems, ctx.Log.Warn(halfway, nil))
+	}
+	if len(args.Suspend) > 0 {
+		problems = append(problems, ctx.Log.Warn("suspended: "+strings.Join(args.Suspend, ", ")+
+			"; Flux leaves them alone also when it is told to delete them: before pulumi destroy, take them off the list suspend", nil))
+	}
+	return errors.Join(problems...)
 }
 
 func deliver(

@@ -144,3 +144,19 @@ func TestDeliver_AnUpdateThatFailsSaysHowItDelivers(t *testing.T) {
 	require.Error(t, f.deliver())
 	assert.Equal(t, map[string]string{"one": "flux", "two": "flux"}, f.left())
 }
+
+func TestDeliver_WarnsOfWhatADestroyWouldLeave(t *testing.T) {
+	for _, preview := range []bool{true, false} {
+		f := newFixture(t, source(), small("one"), small("two"))
+		f.preview = preview
+		require.NoError(t, f.deliver())
+		assert.NotContains(t, f.told.String(), "destroy")
+
+		f.args.Handover, f.args.Suspend = true, []string{"one", "two"}
+		require.NoError(t, f.deliver())
+		assert.Contains(t, f.told.String(), "handover is set: ")
+		assert.Contains(t, f.told.String(), "run the same make switch again")
+		assert.Contains(t, f.told.String(), "suspended: one, two; ")
+		assert.Contains(t, f.told.String(), "before pulumi destroy, take them off the list suspend")
+	}
+}

@@ -123,7 +123,7 @@ func (f *fixture) left() map[string]string {
 	return maps.Clone(f.says)
 }
 
-// progress is what a program tells while it waits.
+// progress is what a program tells while it waits, and warns of.
 type progress struct{ strings.Builder }
 
 func (p *progress) Info(message string, _ *pulumi.LogArgs) error {
@@ -131,8 +131,9 @@ func (p *progress) Info(message string, _ *pulumi.LogArgs) error {
 	return err
 }
 
+func (p *progress) Warn(message string, args *pulumi.LogArgs) error { return p.Info(message, args) }
+
 func (*progress) Debug(string, *pulumi.LogArgs) error { return nil }
-func (*progress) Warn(string, *pulumi.LogArgs) error  { return nil }
 func (*progress) Error(string, *pulumi.LogArgs) error { return nil }
 
 // kustomization is the one that a workload was registered as, as Flux would read it.
