@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/nullify005/manager-cluster-state/seal"
 )
 
 // ErrInterrupted is what a run that was stopped by its context ends with.
@@ -194,13 +196,14 @@ func (e *engine) setPlaceholders(ctx context.Context) error {
 		}
 	}
 	if _, overridden := r.overrides[sealingKeys]; !overridden {
-		certificate, privateKey, err := sealingPair(time.Now())
+		// Begun a minute ago, so that one that is made next is newer.
+		pair, err := seal.NewSealingKey(time.Now().Add(-time.Minute))
 		if err != nil {
 			return err
 		}
 		const first = sealingKeys + "[0]"
-		args = append(args, "--plaintext", r.project+":"+first+".certificate="+certificate)
-		opening[first+".privateKey"] = privateKey
+		args = append(args, "--plaintext", r.project+":"+first+".certificate="+pair.Certificate)
+		opening[first+".privateKey"] = pair.PrivateKey
 	}
 	if err := e.quietly(ctx, args...); err != nil {
 		return fmt.Errorf("setting the placeholders of secrets: %w", err)

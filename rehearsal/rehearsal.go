@@ -25,10 +25,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/flux"
+	"github.com/nullify005/manager-cluster-state/stack"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -80,18 +80,12 @@ func New(options Options) (*Rehearsal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the project: %w", err)
 	}
-	data, err := os.ReadFile(filepath.Join(root, "Pulumi.yaml"))
+	project, err := stack.ProjectName(root)
 	if err != nil {
-		return nil, fmt.Errorf("reading the project: %w; run mcs in the folder of Pulumi.yaml, or name it with --project", err)
-	}
-	var project struct {
-		Name string `json:"name"`
-	}
-	if err := yaml.Unmarshal(data, &project); err != nil {
-		return nil, fmt.Errorf("reading Pulumi.yaml: %w", err)
+		return nil, err
 	}
 	r := &Rehearsal{
-		root: root, project: project.Name, stack: options.Stack, color: "never",
+		root: root, project: project, stack: options.Stack, color: "never",
 		tools: options.Tools, out: options.Out, log: options.Log, overrides: options.Overrides,
 		catalog: options.Catalog,
 	}
