@@ -44,7 +44,31 @@ type Cluster struct {
 	Kubeconfig  string      `json:"kubeconfig" doc:"existing: path of a kubeconfig file, relative to the project"`
 	Context     string      `json:"context" doc:"existing: context in that kubeconfig; empty means its current one"`
 	MemoryCheck *bool       `json:"memoryCheck" default:"true" doc:"refuse pods that the nodes may have no room for; false leaves that to the scheduler"`
+	SSH         SSH         `json:"ssh" doc:"pi: how its machines are reached"`
+	Install     Install     `json:"install" doc:"pi: where k3s comes from, and what it must be"`
 	Nodes       []Node      `json:"nodes" doc:"the machines, servers first; needed by k3d and pi"`
+}
+
+// SSH says how the machines of kind pi are reached; each node has its own host and user.
+type SSH struct {
+	Timeout       Duration `json:"timeout" default:"15s" doc:"how long one attempt to connect may take"`
+	RebootTimeout Duration `json:"rebootTimeout" default:"10m" doc:"how long a machine may take to come back from a reboot"`
+	Jump          Jump     `json:"jump" doc:"a host that all of them are reached through"`
+}
+
+// Jump is a host between here and the machines; empty means that there is none.
+type Jump struct {
+	Host    string `json:"host" doc:"its host name or address"`
+	Port    int    `json:"port" default:"22" doc:"its SSH port"`
+	User    string `json:"user" doc:"its user for SSH"`
+	HostKey string `json:"hostKey" doc:"its host key, as ssh-ed25519 AAAA…; make trust writes it"`
+}
+
+// Install says where the files of a k3s release come from.
+type Install struct {
+	From   string `json:"from" doc:"a folder, relative to the project, or an http(s) URL with k3s-arm64 and install.sh in it; empty is k3s's own release at GitHub"`
+	Binary string `json:"binary" doc:"SHA-256 of k3s-arm64, in hex; make pin writes it"`
+	Script string `json:"script" doc:"SHA-256 of install.sh, in hex; make pin writes it"`
 }
 
 // Flannel is k3s's backend for traffic between nodes.
@@ -77,6 +101,9 @@ type Node struct {
 	Workloads *bool    `json:"workloads" default:"true" doc:"whether workloads may run here; false taints the node"`
 	Host      string   `json:"host" doc:"pi: host name or address for SSH"`
 	User      string   `json:"user" doc:"pi: user for SSH"`
+	Port      int      `json:"port" default:"22" doc:"pi: port for SSH"`
+	HostKey   string   `json:"hostKey" doc:"pi: its SSH host key, as ssh-ed25519 AAAA…; make trust writes it"`
+	Offline   bool     `json:"offline" default:"false" doc:"pi: an agent that is off, or lost: it is left as it is, and forgotten once it is off the list"`
 }
 
 // Delivery says how workloads reach the cluster.
@@ -178,6 +205,7 @@ type SealingKey struct {
 // Secrets are the credentials of the apps and of Flux.
 type Secrets struct {
 	DeployKey     string        `json:"deployKey" secret:"true" doc:"SSH private key that Flux pulls with, OpenSSH PEM; flux delivery needs it, and make keys makes it"`
+	SSHKey        string        `json:"sshKey" secret:"true" doc:"pi: SSH private key that its machines let in, PEM without a passphrase; empty uses the SSH agent"`
 	Notifications Notifications `json:"notifications" doc:"where Flux sends its messages; each is off without its secret"`
 	Intesis       Intesis       `json:"intesis" doc:"account at the Intesis cloud; needed unless hvac.mock"`
 	Slack         Slack         `json:"slack" doc:"tokens of the Slack app; needed unless hvac.mock, where the bot has no replica without them"`

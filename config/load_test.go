@@ -88,8 +88,12 @@ func TestLoad_ReadsEveryKey(t *testing.T) {
 		Cluster: config.Cluster{
 			Kind: config.K3d, Name: "development", K3s: "v1.33.10+k3s2",
 			Flannel: config.HostGateway, MemoryCheck: &no, Nodes: []config.Node{{
-				Name: "server-0", Role: config.Server, Arch: "arm64", CPU: "8", Memory: "16Gi", Reserved: "1Gi", Workloads: &yes,
+				Name: "server-0", Role: config.Server, Arch: "arm64", CPU: "8", Memory: "16Gi", Reserved: "1Gi", Workloads: &yes, Port: 22,
 			}},
+			SSH: config.SSH{
+				Timeout: config.Duration{Duration: 15 * time.Second}, RebootTimeout: config.Duration{Duration: 10 * time.Minute},
+				Jump: config.Jump{Port: 22},
+			},
 		},
 		Delivery: config.Direct,
 		Git:      config.Git{Branch: "main"},
@@ -112,6 +116,22 @@ func TestLoad_ReadsEveryKey(t *testing.T) {
 		Sealing:      config.Sealing{Protect: true},
 		ReadyTimeout: config.Duration{Duration: time.Hour},
 	}, cfg)
+}
+
+func TestLoad_ReadsHowPisAreReachedAndWhatIsInstalled(t *testing.T) {
+	t.Parallel()
+	cfg := load(t, "pi-every-key")
+	key := keyPairs()["ssh"].certificate
+	require.Equal(t, config.SSH{
+		Timeout: config.Duration{Duration: 5 * time.Second}, RebootTimeout: config.Duration{Duration: 20 * time.Minute},
+		Jump: config.Jump{Host: "gate.example.net", Port: 2222, User: "me", HostKey: key},
+	}, cfg.Cluster.SSH)
+	require.Equal(t, config.Install{From: "downloads/k3s", Binary: strings.Repeat("0", 64), Script: strings.Repeat("A", 64)}, cfg.Cluster.Install)
+	require.Equal(t, "kiwipi.lan", cfg.Cluster.Nodes[0].Host)
+	require.Equal(t, 2022, cfg.Cluster.Nodes[0].Port)
+	require.Equal(t, key, cfg.Cluster.Nodes[0].HostKey)
+	require.True(t, cfg.Cluster.Nodes[1].Offline)
+	require.Equal(t, keyPairs()["ssh"].privateKey, cfg.Secrets.SSHKey)
 }
 
 func TestLoad_ReadsFluxDelivery(t *testing.T) {
@@ -216,7 +236,7 @@ func TestProblems_AreOneLineEachUnderACount(t *testing.T) {
 	values[project+":domain"] = "localtest.me."
 	_, err := config.Load(project, values, secretKeys, testNow())
 	require.EqualError(t, err, "the stack's configuration has 2 problems:\n"+
-		"  cluster.agents is unknown: there is no such key; the keys of cluster are kind, name, k3s, flannel, kubeconfig, context, memoryCheck and nodes\n"+
+		"  cluster.agents is unknown: there is no such key; the keys of cluster are kind, name, k3s, flannel, kubeconfig, context, memoryCheck, ssh, install and nodes\n"+
 		"  domain is \"localtest.me.\": it must be a DNS suffix: labels of lower-case letters, digits and hyphens, joined by dots; "+
 		"run: pulumi config set domain localtest.me")
 }

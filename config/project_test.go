@@ -67,11 +67,16 @@ func TestStackFiles_LoadAsTheEngineGivesThem(t *testing.T) {
 	needs := map[string][]string{
 		"Pulumi.development.yaml": nil,
 		"Pulumi.production.yaml": {
+			"cluster.install.binary", "cluster.install.script",
+			"cluster.nodes[0].hostKey", "cluster.nodes[1].hostKey", "cluster.nodes[2].hostKey",
 			"sealing.keys", "secrets.deployKey", "secrets.intesis.password", "secrets.intesis.username",
 			"secrets.notifications.githubToken", "secrets.slack.appToken", "secrets.slack.botToken",
 		},
 	}
-	made := []string{"sealing.keys", "secrets.deployKey"} // by the helper CLI, not by hand
+	made := map[string]string{ // by the helper CLI, not by hand
+		"sealing.keys": "keys", "secrets.deployKey": "keys", "cluster.install.binary": "pin", "cluster.install.script": "pin",
+		"cluster.nodes[0].hostKey": "trust", "cluster.nodes[1].hostKey": "trust", "cluster.nodes[2].hostKey": "trust",
+	}
 	for path, data := range stackFiles(t) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			t.Parallel()
@@ -90,8 +95,8 @@ func TestStackFiles_LoadAsTheEngineGivesThem(t *testing.T) {
 				var missing []string
 				for _, problem := range problems {
 					require.Equal(t, "missing", problem.Value)
-					if slices.Contains(made, problem.Path) {
-						require.Equal(t, "run: make keys STACK=…", problem.Mend)
+					if target, byHelper := made[problem.Path]; byHelper {
+						require.Equal(t, "run: make "+target+" STACK=…", problem.Mend)
 					} else {
 						require.Equal(t, "pulumi config set --secret --path "+problem.Path, problem.Mend)
 					}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -10,10 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-var (
-	k3sPattern  = regexp.MustCompile(`^v1\.([0-9]{1,4})\.[0-9]+\+k3s[0-9]+$`)
-	userPattern = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-)
+var k3sPattern = regexp.MustCompile(`^v1\.([0-9]{1,4})\.[0-9]+\+k3s[0-9]+$`)
 
 const (
 	exampleK3s = "v1.35.0+k3s1"
@@ -30,6 +26,8 @@ func (v *validator) cluster() {
 		v.add("cluster.name", v.Cluster.Name, "k3d takes names of at most 32 characters", "shorten it")
 	}
 	v.nodes()
+	v.reach()
+	v.install()
 	switch v.Cluster.Kind {
 	case K3d, Pi:
 		v.k3s()
@@ -112,30 +110,8 @@ func (v *validator) node(path string, node Node) {
 			v.add(path+".arch", node.Arch, "a Raspberry Pi is arm64", setCommand(path+".arch", false, "arm64"))
 		}
 	case K3d:
-		reason := "only kind pi is reached over SSH"
-		if node.Host != "" {
-			v.add(path+".host", node.Host, reason, removeCommand(path+".host"))
-		}
-		if node.User != "" {
-			v.add(path+".user", node.User, reason, removeCommand(path+".user"))
-		}
+		v.noSSH(path, node)
 	case Existing: // a host and a user do no harm: a rehearsal keeps the nodes of kind pi
-	}
-}
-
-func (v *validator) ssh(path string, node Node) {
-	_, notAddress := netip.ParseAddr(node.Host)
-	switch {
-	case node.Host == "":
-		v.say(path+".host", missing, "kind pi reaches each node over SSH", setCommand(path+".host", false, ""))
-	case notAddress != nil && !subdomainPattern.MatchString(strings.ToLower(node.Host)):
-		v.add(path+".host", node.Host, "it must be a host name or an address, without user and port", "for example kiwipi.lan")
-	}
-	switch {
-	case node.User == "":
-		v.say(path+".user", missing, "kind pi reaches each node over SSH", setCommand(path+".user", false, "pi"))
-	case !userPattern.MatchString(node.User):
-		v.add(path+".user", node.User, "it is no name of a Linux user", setCommand(path+".user", false, "pi"))
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 // secrets are judged without ever being shown.
 func (v *validator) secrets() {
 	for path, text := range secretLeaves(reflect.ValueOf(v.Secrets), "secrets") {
-		if path == "secrets.deployKey" {
-			continue // it is a file of several lines
+		if path == "secrets.deployKey" || path == "secrets.sshKey" {
+			continue // each is a file of several lines
 		}
 		if strings.TrimSpace(text) != text || strings.ContainsAny(text, "\r\n") {
 			v.say(path, secretValue, "it holds a line break, or white space at an end", setCommand(path, true, ""))
@@ -27,6 +27,7 @@ func (v *validator) secrets() {
 	v.prefix("secrets.slack.appToken", slack.AppToken, "xapp-", "an app-level token")
 	v.prefix("secrets.slack.botToken", slack.BotToken, "xoxb-", "a bot token")
 	v.deployKey()
+	v.sshKey()
 	v.notifications()
 	v.grafanaAdmin()
 	if v.Observability == Cloud && v.Secrets.Cloud.Token == "" {
