@@ -2,10 +2,10 @@ package config
 
 import (
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,7 +90,7 @@ func (v *validator) sshUser(path, user, reason string) {
 
 func (v *validator) port(path string, port int) {
 	if port < 1 || port > highestPort {
-		v.say(path, fmt.Sprint(port), "a port is 1 to 65535", setCommand(path, false, defaultOf(path)))
+		v.say(path, strconv.Itoa(port), "a port is 1 to 65535", setCommand(path, false, defaultOf(path)))
 	}
 }
 

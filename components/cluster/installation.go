@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"github.com/nullify005/manager-cluster-state/components"
 )
 
 // InstallationsOutput is the stack's output that says which installation each node has: a map
@@ -21,21 +23,15 @@ func newInstallation() string {
 	return hex.EncodeToString(token[:])
 }
 
-// installationsBefore are those that the update before this one has recorded. It asks the
-// backend, in a preview too, and no cluster.
+// installationsBefore are those that the update before this one has recorded.
 func installationsBefore(ctx *pulumi.Context) (map[string]string, error) {
-	args := struct {
-		Name string `pulumi:"name"`
-	}{fmt.Sprintf("%s/%s/%s", ctx.Organization(), ctx.Project(), ctx.Stack())}
-	var result struct {
-		Outputs map[string]any `pulumi:"outputs"`
-	}
-	if _, err := ctx.InvokePackageRaw("pulumi:pulumi:readStackOutputs", &args, &result, ""); err != nil {
+	outputs, err := components.OutputsBefore(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("reading which installations the stack has: %w", err)
 	}
 	recorded := map[string]string{}
-	outputs, _ := result.Outputs[InstallationsOutput].(map[string]any)
-	for node, value := range outputs {
+	installations, _ := outputs[InstallationsOutput].(map[string]any)
+	for node, value := range installations {
 		if token, isText := value.(string); isText {
 			recorded[node] = token
 		}

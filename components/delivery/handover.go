@@ -8,6 +8,7 @@ import (
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"github.com/nullify005/manager-cluster-state/components"
 	"github.com/nullify005/manager-cluster-state/config"
 )
 
@@ -70,22 +71,15 @@ func checkHandover(ctx *pulumi.Context, args *Args) error {
 }
 
 // deliveredBefore reads what the update before this one said of each workload, and how those are
-// delivered of which it said nothing. It asks the backend, in a preview too, and no cluster.
+// delivered of which it said nothing.
 func deliveredBefore(ctx *pulumi.Context) (how map[string]string, unsaid string, err error) {
-	args := struct {
-		Name string `pulumi:"name"`
-	}{fmt.Sprintf("%s/%s/%s", ctx.Organization(), ctx.Project(), ctx.Stack())}
-	var result struct {
-		Outputs map[string]any `pulumi:"outputs"`
-	}
-	// What a StackReference asks too; that would also be a resource, whose every output is shown
-	// at each preview.
-	if _, err := ctx.InvokePackageRaw("pulumi:pulumi:readStackOutputs", &args, &result, ""); err != nil {
+	before, err := components.OutputsBefore(ctx)
+	if err != nil {
 		return nil, "", fmt.Errorf("reading how the stack's workloads are delivered now: %w", err)
 	}
 	how = map[string]string{}
-	outputs, said := result.Outputs[deliveredOutput].(map[string]any)
-	if !said && len(result.Outputs) > 0 {
+	outputs, said := before[deliveredOutput].(map[string]any)
+	if !said && len(before) > 0 {
 		unsaid = string(config.Direct) // a program that had no other delivery has made the stack
 	}
 	for name, value := range outputs {
