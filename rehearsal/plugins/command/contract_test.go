@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,9 @@ func onEachCommand(t *testing.T, test func(t *testing.T, p *started, kind tokens
 	})
 }
 
-func said(state resource.PropertyMap, key resource.PropertyKey) string { return plain(state[key]).StringValue() }
+func said(state resource.PropertyMap, key resource.PropertyKey) string {
+	return plain(state[key]).StringValue()
+}
 
 func TestCreate_KeepsWhatTheCommandSays(t *testing.T) {
 	onEachCommand(t, func(t *testing.T, p *started, kind tokens.Type, inputs func(map[string]any) resource.PropertyMap) {
@@ -173,26 +176,17 @@ func TestLogging_SaysTheStreamsThatAreWanted(t *testing.T) {
 			"": {true, true}, "stdoutAndStderr": {true, true}, "stdout": {true, false}, "stderr": {false, true}, "none": {false, false},
 		} {
 			// The words are not in the command, which is no part of what it says.
-			values := map[string]any{"create": "tr a-z A-Z; echo err-" + logging + " | tr a-z A-Z >&2", "stdin": "out-" + logging}
+			values := map[string]any{"create": "tr a-z A-Z; echo err-" + logging + " | tr a-z A-Z >&2", "stdin": "out-" + logging + "\n"}
 			if logging != "" {
 				values["logging"] = logging
 			}
 			thing := p.mustCreate(kind, inputs(values))
 			assert.Equal(t, strings.ToUpper("out-"+logging), said(thing.state, stdoutKey), "it is an output all the same")
 			lines := strings.Split(p.Said.String(), "\n")
-			assert.Equal(t, wanted[0], contains(lines, strings.ToUpper("out-"+logging)), "stdout of %q: %q", logging, lines)
-			assert.Equal(t, wanted[1], contains(lines, strings.ToUpper("err-"+logging)), "stderr of %q: %q", logging, lines)
+			assert.Equal(t, wanted[0], slices.Contains(lines, strings.ToUpper("out-"+logging)), "stdout of %q: %q", logging, lines)
+			assert.Equal(t, wanted[1], slices.Contains(lines, strings.ToUpper("err-"+logging)), "stderr of %q: %q", logging, lines)
 		}
 	})
-}
-
-func contains(lines []string, line string) bool {
-	for _, each := range lines {
-		if each == line {
-			return true
-		}
-	}
-	return false
 }
 
 func TestFailure_HasTheOutputInItsError(t *testing.T) {
@@ -235,6 +229,7 @@ func TestDiff_ComparesInputs(t *testing.T) {
 			response := p.diff(thing, with(inputs(values), properties(test.changes)))
 			assert.Equal(t, pulumirpc.DiffResponse_DIFF_SOME, response.GetChanges(), name)
 			found := differences{}
+			assert.True(t, response.GetHasDetailedDiff(), "or else the engine doesn't look at it")
 			for path, difference := range response.GetDetailedDiff() {
 				found[path] = difference.GetKind()
 			}
@@ -346,8 +341,8 @@ func TestLocal_RunsWhereAndWithWhatItIsTold(t *testing.T) {
 }
 
 func TestLocal_ACommandThatReadsNoInputIsNoFailure(t *testing.T) {
-	onEachCommand(t, func(t *testing.T, p *started, kind tokens.Type, inputs func(map[string]any) resource.PropertyMap) {
-		thing := p.mustCreate(kind, inputs(map[string]any{"create": "echo done", "stdin": strings.Repeat("long ", 100_000)}))
+	onEach(t, func(t *testing.T, p *started) {
+		thing := p.mustCreate(localCommandTok, properties(map[string]any{"create": "echo done", "stdin": strings.Repeat("long ", 100_000)}))
 		assert.Equal(t, "done", said(thing.state, stdoutKey))
 	})
 }
