@@ -106,7 +106,7 @@ func check(known fields, news resource.PropertyMap) (resource.PropertyMap, []plu
 	inputs := news.Copy()
 	var failures []plugin.CheckFailure
 	for _, key := range inputs.StableKeys() {
-		if _, there := known[key]; !there && !ofTheEngine(key) {
+		if _, there := known[key]; !there {
 			failures = append(failures, failure(key, "there is no input %q", key))
 		}
 	}
@@ -115,6 +115,7 @@ func check(known fields, news resource.PropertyMap) (resource.PropertyMap, []plu
 		value, wrong := field.check(key, inputs[key])
 		failures = append(failures, wrong...)
 		if value.IsNull() {
+			delete(inputs, key)
 			continue
 		}
 		if field.secret && !value.IsSecret() {
@@ -212,11 +213,11 @@ func planned(kind tokens.Type, inputs resource.PropertyMap) resource.PropertyMap
 	return state
 }
 
-// plannedUpdate knows the old output as long as nothing that was given before has changed.
-func plannedUpdate(kind tokens.Type, olds, news resource.PropertyMap) resource.PropertyMap {
-	for key, value := range news {
+// plannedUpdate knows the old output as long as no input of before has changed.
+func plannedUpdate(kind tokens.Type, known fields, olds, news resource.PropertyMap) resource.PropertyMap {
+	for key := range known {
 		old, there := olds[key]
-		if value.ContainsUnknowns() || there && !open(old).DeepEquals(open(value)) {
+		if news[key].ContainsUnknowns() || there && !open(old).DeepEquals(open(news[key])) {
 			return planned(kind, news)
 		}
 	}
