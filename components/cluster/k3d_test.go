@@ -1,0 +1,395 @@
+package cluster_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+
+	"github.com/nullify005/manager-cluster-state/components/cluster"
+	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/internal/pulumitest"
+)
+
+const (
+	release = "v1.35.0+k3s1"
+	// clusterToken is what k3s's nodes join with: `k3d cluster list` tells it to whoever asks.
+	clusterToken = "canary-cluster-token"
+)
+
+func laptop(k3s string) *config.Cluster {
+	return &config.Cluster{Kind: config.K3d, Name: "dev", K3s: k3s, Flannel: config.HostGateway, Nodes: []config.Node{
+		{Name: "one", Role: config.Server, Workloads: new(false)}, {Name: "two", Role: config.Agent}, {Name: "three", Role: config.Agent},
+	}}
+}
+
+// machine plays the commands that a finder asks, by files that say what they answer.
+type machine struct {
+	t   *testing.T
+	dir string
+}
+
+// newMachine has k3d and Docker, and no cluster.
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{t: t, dir: t.TempDir()}
+	// An answer that isn't there is a complaint.
+	const program = `#!/bin/sh
+cd '%s' || exit
+echo "%[2]s $*" >>asked
+case "$*" in
+version*) answer=%[2]s-version ;;
+'cluster list -o json') answer=list ;;
+'cluster start '*) exit ;;
+'ps --filter publish='*) answer=$(echo "$3" | tr = -) ;;
+'context inspect '*) answer=context ;;
+esac
+cat "$answer" 2>/dev/null && exit
+cat "$answer-complaint" >&2
+exit 1
+`
+	for _, name := range []string{"k3d", "docker"} {
+		require.NoError(t, os.WriteFile(filepath.Join(m.dir, name), fmt.Appendf(nil, program, m.dir, name), 0o755))
+	}
+	t.Setenv("PATH", m.dir+":/usr/bin:/bin")
+	m.answer("k3d-version", "k3d version v5.8.3\nk3s version v1.21.7-k3s1 (default)\n")
+	m.answer("docker-version", "20.10.24\n")
+	m.answer("context", "tcp://elsewhere:2376\n") // whose ports are not this machine's
+	m.answer("publish-80", "")
+	m.answer("publish-443", "")
+	m.clusters()
+	return m
+}
+
+func (m *machine) answer(name, text string) {
+	m.t.Helper()
+	require.NoError(m.t, os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o600))
+}
+
+func (m *machine) complain(name, text string) {
+	m.t.Helper()
+	require.NoError(m.t, os.Remove(filepath.Join(m.dir, name)))
+	m.answer(name+"-complaint", text)
+}
+
+func (m *machine) asked() string {
+	content, err := os.ReadFile(filepath.Join(m.dir, "asked"))
+	require.NoError(m.t, err)
+	return string(content)
+}
+
+// listed is a cluster as `k3d cluster list` tells of it.
+type listed map[string]any
+
+func (m *machine) clusters(clusters ...listed) {
+	m.t.Helper()
+	content, err := json.Marshal(append([]listed{}, clusters...))
+	require.NoError(m.t, err)
+	m.answer("list", string(content))
+}
+
+func listedNode(role, status string, labels map[string]string) map[string]any {
+	return map[string]any{
+		"name": "k3d-dev-" + role, "role": role, "runtimeLabels": labels,
+		"env":   []string{"K3S_TOKEN=" + clusterToken},
+		"State": map[string]any{"Running": status == "running", "Status": status},
+	}
+}
+
+// made is the whole cluster that a program made, from the labels that it gave to it.
+func (m *machine) made(create pulumitest.Registration) listed {
+	m.t.Helper()
+	var file struct {
+		Options struct {
+			Runtime struct {
+				Labels []struct {
+					Label string `json:"label"`
+				} `json:"labels"`
+			} `json:"runtime"`
+		} `json:"options"`
+	}
+	require.NoError(m.t, yaml.Unmarshal([]byte(create.Inputs["stdin"].StringValue()), &file))
+	labels := map[string]string{"k3d.cluster.token": clusterToken}
+	for _, one := range file.Options.Runtime.Labels {
+		key, value, _ := strings.Cut(one.Label, "=")
+		labels[key] = value
+	}
+	agent := maps.Clone(labels)
+	delete(agent, "manager-cluster-state.config")
+	return listed{"name": "dev", "nodes": []any{
+		listedNode("server", "running", labels), listedNode("agent", "running", agent), listedNode("agent", "running", agent),
+		listedNode("loadbalancer", "running", nil),
+	}}
+}
+
+func nodesOf(cluster listed) []any { return cluster["nodes"].([]any) }
+
+// told is what a run said to people.
+type told struct {
+	recorder pulumitest.Recorder
+	messages []string
+}
+
+func (s *told) Warn(message string, _ *pulumi.LogArgs) error  { return s.say("warning: " + message) }
+func (s *told) Info(message string, _ *pulumi.LogArgs) error  { return s.say("info: " + message) }
+func (s *told) Error(message string, _ *pulumi.LogArgs) error { return s.say("error: " + message) }
+func (s *told) Debug(string, *pulumi.LogArgs) error           { return nil }
+
+func (s *told) say(message string) error {
+	s.messages = append(s.messages, message)
+	return nil
+}
+
+func (s *told) run(cfg *config.Cluster, preview bool) error {
+	s.recorder.Outputs = map[string]resource.PropertyMap{"command:local:Command": {"stdout": resource.NewProperty(kubeconfig)}}
+	return s.recorder.Run(func(ctx *pulumi.Context) error {
+		ctx.Log = s
+		_, err := cluster.New(ctx, cfg, "")
+		return err
+	}, preview)
+}
+
+func (s *told) create() pulumitest.Registration {
+	return s.recorder.OfType("command:local:Command")["dev"]
+}
+
+func (s *told) installation() string {
+	return s.create().Inputs["triggers"].ArrayValue()[0].StringValue()
+}
+
+// after is a run on a stack whose last update has left an installation.
+func after(installation string) *told {
+	return &told{recorder: pulumitest.Recorder{Before: resource.PropertyMap{
+		cluster.InstallationsOutput: resource.NewProperty(resource.PropertyMap{"one": resource.NewProperty(installation)}),
+	}}}
+}
+
+func TestK3d_IsMadeFromAConfigFileOnStandardInput(t *testing.T) {
+	newMachine(t)
+	s := &told{}
+	require.NoError(t, s.run(laptop(release), false))
+	assert.Empty(t, s.messages)
+	create := s.create()
+	assert.True(t, create.RPC.GetDeleteBeforeReplace(), "two clusters can't share ports 80 and 443")
+	installation := s.installation()
+	assert.Regexp(t, "^[0-9a-f]{16}$", installation)
+	for _, action := range []string{"create", "delete"} {
+		assert.True(t, strings.HasPrefix(create.Inputs[resource.PropertyKey(action)].StringValue(),
+			"action="+action+" cluster=dev installation="+installation+"\n"))
+	}
+
+	file := map[string]any{}
+	require.NoError(t, yaml.Unmarshal([]byte(create.Inputs["stdin"].StringValue()), &file))
+	options := file["options"].(map[string]any)
+	labels, err := json.Marshal(options["runtime"])
+	require.NoError(t, err)
+	delete(options, "runtime")
+	content, err := json.Marshal(file)
+	require.NoError(t, err)
+	const want = `{
+		"apiVersion": "k3d.io/v1alpha5", "kind": "Simple", "metadata": {"name": "dev"},
+		"servers": 1, "agents": 2, "image": "rancher/k3s:v1.35.0-k3s1",
+		"ports": [{"port": "80:80", "nodeFilters": ["loadbalancer"]}, {"port": "443:443", "nodeFilters": ["loadbalancer"]}],
+		"options": {
+			"k3d": {"wait": true, "timeout": "15m0s"},
+			"k3s": {"extraArgs": [
+				{"arg": "--flannel-backend=host-gw", "nodeFilters": ["server:*"]},
+				{"arg": "--disable=local-storage", "nodeFilters": ["server:*"]},
+				{"arg": "--kubelet-arg=image-gc-high-threshold=100", "nodeFilters": ["server:*", "agent:*"]},
+				{"arg": "--kubelet-arg=eviction-hard=imagefs.available<1%,nodefs.available<1%", "nodeFilters": ["server:*", "agent:*"]},
+				{"arg": "--kubelet-arg=eviction-minimum-reclaim=imagefs.available=1%,nodefs.available=1%", "nodeFilters": ["server:*", "agent:*"]},
+				{"arg": "--node-taint=node-role.kubernetes.io/control-plane=true:NoSchedule", "nodeFilters": ["server:0"]}
+			]},
+			"kubeconfig": {"updateDefaultKubeconfig": false, "switchCurrentContext": false}
+		}
+	}`
+	assert.JSONEq(t, want, string(content))
+	var runtime struct {
+		Labels []map[string]any `json:"labels"`
+	}
+	require.NoError(t, json.Unmarshal(labels, &runtime))
+	require.Len(t, runtime.Labels, 2)
+	assert.Equal(t, "manager-cluster-state.installation="+installation, runtime.Labels[0]["label"])
+	described, found := strings.CutPrefix(runtime.Labels[1]["label"].(string), "manager-cluster-state.config=")
+	require.True(t, found)
+	assert.JSONEq(t, want, described)
+}
+
+func TestK3d_TheKubeconfigIsSecretAndReadAnewOfEachInstallation(t *testing.T) {
+	newMachine(t)
+	s := &told{}
+	require.NoError(t, s.run(laptop(release), false))
+	get := s.recorder.OfType("command:local:Command")["dev-kubeconfig"]
+	assert.Equal(t, "none", get.Inputs["logging"].StringValue())
+	assert.False(t, get.Inputs["addPreviousOutputInEnv"].BoolValue())
+	assert.ElementsMatch(t, []string{"stdout", "stderr"}, get.RPC.GetAdditionalSecretOutputs())
+	assert.Contains(t, get.DependsOn(), "Command:dev")
+	assert.Equal(t, s.create().Inputs["triggers"], get.Inputs["triggers"])
+	for _, r := range s.recorder.OfType("command:local:Command") {
+		assert.Equal(t, "dev", r.Parent())
+	}
+}
+
+func TestK3d_NeedsARelease(t *testing.T) {
+	newMachine(t)
+	s := &told{}
+	require.ErrorContains(t, s.run(laptop(""), false), "set cluster.name and cluster.k3s")
+	assert.Empty(t, s.recorder.All())
+}
+
+// What an update stops for, before anything is registered, is only told in a preview: that goes
+// on as if nothing had changed since the last update.
+func TestK3d_WhatIsMissingStopsAnUpdateAndNoPreview(t *testing.T) {
+	for name, test := range map[string]struct {
+		without func(m *machine)
+		want    []string
+	}{
+		"no command at all": {
+			func(m *machine) { m.t.Setenv("PATH", "/nowhere") },
+			[]string{"k3d is not on the path: get it with", "docker is not on the path: get Docker Desktop"},
+		},
+		"k3d too old, Docker not allowed": {
+			func(m *machine) {
+				m.answer("k3d-version", "k3d version v5.5.2\nk3s version v1.27.4-k3s1 (default)\n")
+				m.complain("docker-version", "permission denied while trying to connect to the Docker daemon socket")
+			},
+			[]string{"k3d is v5.5.2: v5.6.0 is the oldest that works; get it with", "sudo usermod -aG docker"},
+		},
+		"Docker not running": {
+			func(m *machine) {
+				m.complain("docker-version", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.")
+			},
+			[]string{"Docker does not answer: start Docker Desktop, or on Linux `sudo systemctl start docker`", "Cannot connect"},
+		},
+		"both ports in use": {
+			func(m *machine) {
+				m.answer("publish-80", "web \n")
+				m.answer("publish-443", "k3d-other-serverlb other\n")
+			},
+			[]string{"port 80 is in use, by the container web: stop it with `docker stop web`", "port 443 is in use, by the k3d cluster other: stop it with `k3d cluster stop other`"},
+		},
+		"somebody else's cluster": {
+			func(m *machine) {
+				m.clusters(listed{"name": "dev", "nodes": []any{listedNode("server", "running", map[string]string{"k3d.cluster.token": clusterToken})}})
+			},
+			[]string{"a k3d cluster dev is there that this program did not make: remove it with `k3d cluster delete dev`"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			test.without(m)
+			s := after("0123456789abcdef")
+			err := s.run(laptop(release), false)
+			require.Error(t, err)
+			assert.Empty(t, s.recorder.All())
+			assert.NotContains(t, err.Error(), clusterToken)
+
+			preview := after("0123456789abcdef")
+			require.NoError(t, preview.run(laptop(release), true))
+			require.Len(t, preview.messages, 1)
+			assert.Contains(t, preview.messages[0], "warning: an update on this machine would stop before it touches anything")
+			assert.Equal(t, "0123456789abcdef", preview.installation(), "nothing is replaced for it")
+			for _, want := range test.want {
+				require.ErrorContains(t, err, want)
+				assert.Contains(t, preview.messages[0], want)
+			}
+		})
+	}
+}
+
+func TestK3d_WhatIsThereIsKept(t *testing.T) {
+	m := newMachine(t)
+	first := &told{}
+	require.NoError(t, first.run(laptop(release), false))
+	m.clusters(listed{"name": "other"}, m.made(first.create()))
+	// Its ports are its own.
+	m.answer("publish-80", "k3d-dev-serverlb dev\n")
+
+	again := after(first.installation())
+	require.NoError(t, again.run(laptop(release), false))
+	assert.Empty(t, again.messages)
+	assert.Equal(t, first.create().Inputs, again.create().Inputs)
+
+	stateless := &told{}
+	require.NoError(t, stateless.run(laptop(release), false))
+	assert.Equal(t, first.create().Inputs, stateless.create().Inputs)
+	require.Len(t, stateless.messages, 1)
+	assert.Contains(t, stateless.messages[0], "it is kept")
+}
+
+func TestK3d_ChangedConfigurationReplacesAndSaysSo(t *testing.T) {
+	m := newMachine(t)
+	first := &told{}
+	require.NoError(t, first.run(laptop(release), false))
+	m.clusters(m.made(first.create()))
+	for _, preview := range []bool{true, false} {
+		changed := laptop("v1.35.1+k3s1")
+		changed.Nodes = changed.Nodes[:2]
+		changed.Flannel = ""
+		s := after(first.installation())
+		require.NoError(t, s.run(changed, preview))
+		assert.NotEqual(t, first.installation(), s.installation())
+		require.Len(t, s.messages, 1)
+		assert.Contains(t, s.messages[0], "warning: the k3d cluster dev is replaced, because of agents (2 → 1), "+
+			"image (rancher/k3s:v1.35.0-k3s1 → rancher/k3s:v1.35.1-k3s1), options.k3s.extraArgs: what its pods have stored")
+	}
+}
+
+func TestK3d_WhatIsGoneOrHalfMadeIsMadeAnew(t *testing.T) {
+	for name, test := range map[string]struct {
+		nodes func(nodes []any) []any
+		want  string
+	}{
+		"deleted by hand":           {func([]any) []any { return nil }, "which the last update left, is gone: it is made anew, with everything on it"},
+		"an agent was never made":   {func(nodes []any) []any { return append(nodes[:2:2], nodes[3]) }, "only half there"},
+		"no load balancer was made": {func(nodes []any) []any { return nodes[:3] }, "only half there"},
+		"only agents are left":      {func(nodes []any) []any { return nodes[1:] }, "only half there"},
+		"a node was never started": {func(nodes []any) []any {
+			return append(nodes[:3:3], listedNode("loadbalancer", "created", nil))
+		}, "only half there"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			first := &told{}
+			require.NoError(t, first.run(laptop(release), false))
+			made := m.made(first.create())
+			if left := test.nodes(nodesOf(made)); left != nil {
+				m.clusters(listed{"name": "dev", "nodes": left})
+			}
+			for _, preview := range []bool{true, false} {
+				s := after(first.installation())
+				require.NoError(t, s.run(laptop(release), preview))
+				assert.NotEqual(t, first.installation(), s.installation())
+				require.Len(t, s.messages, 1)
+				assert.Contains(t, s.messages[0], test.want)
+			}
+		})
+	}
+}
+
+func TestK3d_AStoppedClusterIsStartedByAnUpdate(t *testing.T) {
+	m := newMachine(t)
+	first := &told{}
+	require.NoError(t, first.run(laptop(release), false))
+	stopped := m.made(first.create())
+	for _, node := range nodesOf(stopped) {
+		node.(map[string]any)["State"] = map[string]any{"Running": false, "Status": "exited"}
+	}
+	m.clusters(stopped)
+	for _, preview := range []bool{true, false} {
+		s := after(first.installation())
+		require.NoError(t, s.run(laptop(release), preview))
+		assert.Equal(t, first.installation(), s.installation())
+		assert.Equal(t, []string{"info: the k3d cluster dev is stopped: an update starts it"}, s.messages)
+		assert.Equal(t, !preview, strings.Contains(m.asked(), "k3d cluster start dev"))
+	}
+}
