@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,8 +107,7 @@ func checkDocker(ctx context.Context) error {
 	}
 }
 
-// ask runs a command that changes nothing. An error has what it complained of, and never its
-// answer, which may have tokens in it.
+// ask runs a command that changes nothing. An error has what it complained of.
 func ask(ctx context.Context, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerBound)
 	defer cancel()
@@ -124,45 +124,38 @@ func ask(ctx context.Context, name string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// k3dNode is what `k3d cluster list -o json` says of a node; it says more than this, tokens
-// among it.
+// k3dNode is a container of a k3d cluster.
 type k3dNode struct {
-	Name          string            `json:"name"`
-	Role          string            `json:"role"`
-	RuntimeLabels map[string]string `json:"runtimeLabels"`
-	State         struct {
-		Running bool   `json:"Running"`
-		Status  string `json:"Status"`
-	} `json:"State"`
+	role, state          string
+	installation, config string // of the labels
 }
 
+// k3dNodes asks Docker, since k3d tells nothing of labels that aren't its own.
 func k3dNodes(ctx context.Context, cluster string) ([]k3dNode, error) {
-	// Asked for one that isn't there, k3d fails as if something were wrong.
-	out, err := ask(ctx, "k3d", "cluster", "list", "-o", "json")
+	out, err := ask(ctx, "docker", "ps", "--all", "--filter", "label=k3d.cluster="+cluster, "--format", strings.Join([]string{
+		`{{.Label "k3d.role"}}`, "{{.State}}", `{{.Label "` + labelInstallation + `"}}`, `{{.Label "` + labelConfig + `"}}`,
+	}, "\t"))
 	if err != nil {
 		return nil, fmt.Errorf("looking for the k3d cluster %s: %w", cluster, err)
 	}
-	var clusters []struct {
-		Name  string    `json:"name"`
-		Nodes []k3dNode `json:"nodes"`
-	}
-	if err := json.Unmarshal([]byte(out), &clusters); err != nil {
-		return nil, fmt.Errorf("looking for the k3d cluster %s: reading what k3d cluster list says: %w", cluster, err)
-	}
-	for _, found := range clusters {
-		if found.Name == cluster {
-			return found.Nodes, nil
+	var nodes []k3dNode
+	for line := range strings.Lines(out) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(fields) != 4 {
+			return nil, fmt.Errorf("looking for the k3d cluster %s: docker ps answers %q", cluster, line)
 		}
+		nodes = append(nodes, k3dNode{role: fields[0], state: fields[1], installation: fields[2], config: fields[3]})
 	}
-	return nil, nil
+	return nodes, nil
 }
 
 const (
 	roleServer       = "server"
 	roleAgent        = "agent"
 	roleLoadBalancer = "loadbalancer"
-	// statusCreated is that of a container that was never started.
-	statusCreated = "created"
+	// Of a container: never started, and running.
+	stateCreated = "created"
+	stateRunning = "running"
 )
 
 // compare says what nodes of the wanted name are: nothing, the wanted cluster, another one of
@@ -172,21 +165,19 @@ func (f *k3dFile) compare(nodes []k3dNode) (*k3dFound, error) {
 	count := map[string]int{}
 	made := ""
 	for _, node := range nodes {
-		count[node.Role]++
-		found.half = found.half || node.State.Status == statusCreated
-		found.stopped = found.stopped || !node.State.Running
-		if node.Role != roleServer {
+		count[node.role]++
+		found.half = found.half || node.state == stateCreated
+		found.stopped = found.stopped || node.state != stateRunning
+		if node.role != roleServer {
 			continue
 		}
-		if node.RuntimeLabels[labelInstallation] == "" {
+		if node.installation == "" {
 			name := f.Metadata["name"]
 			return nil, fmt.Errorf("a k3d cluster %s is there that this program did not make: "+
 				"remove it with `k3d cluster delete %s`, or give this stack's another name: pulumi config set --path cluster.name NAME", name, name)
 		}
-		found.installation = node.RuntimeLabels[labelInstallation]
-		if described := node.RuntimeLabels[labelConfig]; described != "" {
-			made = described
-		}
+		found.installation = node.installation
+		made = cmp.Or(made, node.config) // the first server's
 	}
 	if len(nodes) == 0 {
 		return found, nil
@@ -197,7 +188,6 @@ func (f *k3dFile) compare(nodes []k3dNode) (*k3dFound, error) {
 	}
 	var err error
 	found.changed, err = f.differences(made)
-	// What says how the cluster was made is with its first server.
 	if err != nil || json.Unmarshal([]byte(made), &before) != nil {
 		found.half = true
 	}

@@ -18,6 +18,9 @@ import (
 const release = "v1.35.0+k3s1"
 
 func TestEngine_RunsWhatK3dMakesOfOurImages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a cluster; leave out -short")
+	}
 	dockertest.Run(t, func(t *testing.T, engine *dockertest.Engine) {
 		before := engine.Everything(t)
 		k3d := engine.ForK3d(t, "../../.tools/bin/k3d", release)

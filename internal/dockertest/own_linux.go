@@ -211,6 +211,9 @@ func (e *ownEngine) start(t *testing.T) {
 // stop has dockerd stop its containers, and remember which of them to start again.
 func (e *ownEngine) stop(t *testing.T) {
 	t.Helper()
+	if e.process.ProcessState != nil {
+		return // it was stopped already
+	}
 	require.NoError(t, e.process.Process.Signal(syscall.SIGTERM))
 	done := make(chan error, 1)
 	go func() { done <- e.process.Wait() }()

@@ -34,7 +34,10 @@ create() {
 }
 
 delete() {
-	if [ -z "$(containers --quiet)" ] || [ -n "$(containers --quiet --filter "label=$ours=$installation")" ]; then
+	# One at a time: of an assignment, a Docker that doesn't answer is noticed.
+	all=$(containers --quiet)
+	mine=$(containers --quiet --filter "label=$ours=$installation")
+	if [ -z "$all" ] || [ -n "$mine" ]; then
 		remove
 	else
 		echo "installation $installation of cluster $cluster is gone already; another one is left as it is" >&2
