@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,9 +100,7 @@ func (d *onDocker) madeAndAdopted(t *testing.T) {
 		"container k3d-dev-server-0", "container k3d-dev-agent-0", "container k3d-dev-agent-1", "container k3d-dev-serverlb",
 		"network k3d-dev", "volume k3d-dev-images",
 	}, d.before...), withoutAnonymous(d.engine.Everything(t)))
-	response, err := http.Get("http://127.0.0.1:80")
-	require.NoError(t, err, "the load balancer passes port 80 on to the nodes")
-	response.Body.Close()
+	dockertest.Get(t, "http://127.0.0.1:80")
 
 	again := d.up(t, after(first.installation()))
 	assert.Equal(t, first.create().Inputs, again.create().Inputs)
@@ -192,12 +191,7 @@ func (d *onDocker) cutOff(t *testing.T) {
 			cmd := group(command(ctx, d.made, "create"))
 			require.NoError(t, cmd.Start())
 			require.Eventually(t, func() bool {
-				for _, one := range d.engine.Everything(t) {
-					if one == at {
-						return true
-					}
-				}
-				return false
+				return slices.Contains(d.engine.Everything(t), at)
 			}, time.Minute, 10*time.Millisecond)
 			kill()
 			require.Error(t, cmd.Wait())
@@ -238,7 +232,8 @@ func (d *onDocker) portsInUse(t *testing.T) {
 	if !d.engine.Own {
 		t.Skip("the ports are those of the machine: leave them alone")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:443")
+	var listen net.ListenConfig
+	listener, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:443")
 	require.NoError(t, err)
 	defer listener.Close()
 	d.engine.Docker(t, "run", "--detach", "--name", "web", "--publish", "80:80", "ghcr.io/k3d-io/k3d-tools:5.8.3", "noop")

@@ -80,7 +80,7 @@ func checkK3d(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("k3d does not say its version: %w; %s", err, get)
 	}
-	for _, word := range strings.Fields(out) {
+	for word := range strings.FieldsSeq(out) {
 		if semver.IsValid(word) {
 			if semver.Compare(word, oldestK3d) < 0 {
 				return fmt.Errorf("k3d is %s: %s is the oldest that works; %s", word, oldestK3d, get)

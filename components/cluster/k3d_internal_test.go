@@ -10,7 +10,8 @@ import (
 
 func TestPort_IsInUseWhileSomebodyListens(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
-		listener, err := net.Listen("tcp", address)
+		var listen net.ListenConfig
+		listener, err := listen.Listen(t.Context(), "tcp", address)
 		require.NoError(t, err)
 		_, port, err := net.SplitHostPort(listener.Addr().String())
 		require.NoError(t, err)

@@ -5,6 +5,8 @@ package dockertest
 import (
 	"bytes"
 	"context"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -117,4 +119,18 @@ func (e *Engine) Pause(t *testing.T) (resume func()) {
 			require.NoError(t, os.Unsetenv("DOCKER_HOST"))
 		}
 	}
+}
+
+// Get asks for a page, and returns what it says.
+func Get(t *testing.T, url string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	return strings.TrimSpace(string(content))
 }

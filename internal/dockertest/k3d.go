@@ -3,9 +3,9 @@ package dockertest
 import (
 	"archive/tar"
 	"bytes"
-	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/nullify005/manager-cluster-state/internal/dockertest/forward"
 )
 
 // K3d is what the real k3d needs to make clusters here: its images, of stand-ins, and a control
@@ -143,39 +145,31 @@ func put(t *testing.T, writer *tar.Writer, name string, content []byte) {
 // as changes to an image.
 func (k *K3d) listen(t *testing.T) []string {
 	t.Helper()
-	api, kubeconfig := listener(t), listener(t)
-	go func() {
-		for {
-			connection, err := api.Accept()
-			if err != nil {
-				return
-			}
-			k.mutex.Lock()
-			address := k.address
-			k.mutex.Unlock()
-			go pass(connection, address)
-		}
-	}()
-	go func() {
-		_ = http.Serve(kubeconfig, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // it ends with the test
-			k.mutex.Lock()
-			defer k.mutex.Unlock()
-			_, _ = w.Write(k.kubeconfig)
-		}))
-	}()
-	return []string{
-		fmt.Sprintf("ENV STANDIN_API_PORT=%d", api.Addr().(*net.TCPAddr).Port),               //nolint:forcetypeassert // it is one of TCP
-		fmt.Sprintf("ENV STANDIN_KUBECONFIG_PORT=%d", kubeconfig.Addr().(*net.TCPAddr).Port), //nolint:forcetypeassert // it is one of TCP
-	}
+	api, err := forward.Listen(t.Context(), ":0", func() string {
+		k.mutex.Lock()
+		defer k.mutex.Unlock()
+		return k.address
+	})
+	require.NoError(t, err)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		k.mutex.Lock()
+		defer k.mutex.Unlock()
+		_, _ = w.Write(k.kubeconfig)
+	}))
+	var listen net.ListenConfig
+	require.NoError(t, server.Listener.Close())
+	server.Listener, err = listen.Listen(t.Context(), "tcp", ":0")
+	require.NoError(t, err)
+	server.Start()
+	t.Cleanup(server.Close)
+	return []string{"ENV STANDIN_API_PORT=" + portOf(t, api), "ENV STANDIN_KUBECONFIG_PORT=" + portOf(t, server.Listener.Addr())}
 }
 
-func listener(t *testing.T) net.Listener {
+func portOf(t *testing.T, address net.Addr) string {
 	t.Helper()
-	var listen net.ListenConfig
-	found, err := listen.Listen(t.Context(), "tcp", ":0")
+	_, port, err := net.SplitHostPort(address.String())
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = found.Close() })
-	return found
+	return port
 }
 
 // Use makes the control plane of a kubeconfig the one that servers pass on to from now on.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,7 +54,7 @@ func lacks() string {
 func runInside(t *testing.T) {
 	t.Helper()
 	// Short, because the paths of sockets must be.
-	folder, err := os.MkdirTemp("", "dockertest")
+	folder, err := os.MkdirTemp("", "dockertest") //nolint:usetesting // see above
 	require.NoError(t, err)
 	// Folders that dockerd makes whatever it is told.
 	made := missing("/etc/docker", "/run/docker")
@@ -78,8 +79,7 @@ func runInside(t *testing.T) {
 	}
 	// The first process of a namespace for processes takes all others with it.
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, failed := errors.AsType[*exec.ExitError](err); failed {
 		t.Fatal("with an engine of its own, the test failed: see above")
 	}
 	require.NoError(t, err)
@@ -109,8 +109,8 @@ func removeCgroups(t *testing.T, name string) {
 				}
 				return nil
 			})
-			for i := len(folders) - 1; i >= 0; i-- {
-				_ = os.Remove(folders[i])
+			for _, folder := range slices.Backward(folders) {
+				_ = os.Remove(folder)
 			}
 			require.NoDirExists(t, root)
 		}
@@ -125,7 +125,7 @@ func beInit(t *testing.T) {
 	require.NoError(t, loopbackUp())
 	program, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command(program, os.Args[1:]...) //nolint:noctx // it ends with this process
+	cmd := exec.Command(program, os.Args[1:]...) //nolint:noctx,gosec // it is this very test, and ends with this process
 	cmd.Env = append(os.Environ(), variableInit+"=")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	signal.Ignore(syscall.SIGINT) // the test has it too
@@ -178,7 +178,7 @@ func startOwn(t *testing.T) *Engine {
 		require.NoError(t, os.Unsetenv(name))
 	}
 	t.Setenv("DOCKER_CONFIG", e.path("client"))
-	require.NoError(t, os.WriteFile(e.path("runc"), runcWithoutResource, 0o755))
+	require.NoError(t, os.WriteFile(e.path("runc"), runcWithoutResource, 0o700)) //nolint:gosec // a program
 	require.NoError(t, os.WriteFile(e.path("daemon.json"), []byte("{}"), 0o600))
 	e.start(t)
 	t.Cleanup(func() { e.stop(t) })
@@ -215,14 +215,9 @@ func (e *ownEngine) stop(t *testing.T) {
 		return // it was stopped already
 	}
 	require.NoError(t, e.process.Process.Signal(syscall.SIGTERM))
-	done := make(chan error, 1)
-	go func() { done <- e.process.Wait() }()
-	select {
-	case <-done:
-	case <-time.After(time.Minute):
-		_ = e.process.Process.Kill()
-		<-done
-	}
+	impatient := time.AfterFunc(time.Minute, func() { _ = e.process.Process.Kill() })
+	defer impatient.Stop()
+	_ = e.process.Wait() // however it ends
 }
 
 // said is the end of what dockerd has logged.

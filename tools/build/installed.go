@@ -45,7 +45,7 @@ func (i *installed) find(ctx context.Context, own string) (version string, ok bo
 
 // versionIn is the first version that a command names: some print more than that.
 func versionIn(out string) string {
-	for _, word := range strings.Fields(out) {
+	for word := range strings.FieldsSeq(out) {
 		if semver.IsValid(word) {
 			return word
 		}

@@ -21,18 +21,20 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/nullify005/manager-cluster-state/internal/dockertest/forward"
 )
 
 func main() {
 	log.SetFlags(0)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, filepath.Base(os.Args[0]), os.Args[1:]); err != nil {
+	if err := run(filepath.Base(os.Args[0]), os.Args[1:]); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, name string, args []string) error {
+func run(name string, args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
 	switch {
 	case name == "k3d-proxy":
 		return balance(ctx)
@@ -58,7 +60,7 @@ func serve(ctx context.Context) error {
 		return fmt.Errorf("asking the test for a kubeconfig: %w", err)
 	}
 	api := net.JoinHostPort(gateway, os.Getenv("STANDIN_API_PORT"))
-	if err := forward(ctx, "6443", func() string { return api }); err != nil {
+	if _, err := forward.Listen(ctx, ":6443", func() string { return api }); err != nil {
 		return err
 	}
 	if path := os.Getenv("K3S_KUBECONFIG_OUTPUT"); path != "" {
@@ -66,16 +68,17 @@ func serve(ctx context.Context) error {
 			return fmt.Errorf("writing the kubeconfig: %w", err)
 		}
 	}
-	fmt.Println("k3s is up and running")
-	fmt.Println("Cluster dns configmap has been set successfully")
+	say("k3s is up and running")
+	say("Cluster dns configmap has been set successfully")
 	return answer(ctx)
 }
 
 // join finds its server, and says what k3d waits for.
 func join(ctx context.Context) error {
 	server := strings.TrimPrefix(os.Getenv("K3S_URL"), "https://")
+	dialer := net.Dialer{Timeout: time.Second}
 	for {
-		connection, err := net.DialTimeout("tcp", server, time.Second)
+		connection, err := dialer.DialContext(ctx, "tcp", server)
 		if err == nil {
 			_ = connection.Close()
 			break
@@ -86,7 +89,7 @@ func join(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	fmt.Println("Successfully registered node " + hostname())
+	say("Successfully registered node " + hostname())
 	return answer(ctx)
 }
 
@@ -103,6 +106,9 @@ func answer(ctx context.Context) error {
 	}
 	return nil
 }
+
+// say is for k3d, which reads a node's log.
+func say(line string) { fmt.Fprintln(os.Stdout, line) }
 
 func hostname() string {
 	name, err := os.Hostname()
@@ -127,65 +133,24 @@ func balance(ctx context.Context) error {
 	for name, nodes := range values.Ports {
 		port, _, _ := strings.Cut(name, ".")
 		var turn atomic.Uint64
-		if err := forward(ctx, port, func() string {
-			return net.JoinHostPort(nodes[int(turn.Add(1))%len(nodes)], port)
+		if _, err := forward.Listen(ctx, ":"+port, func() string {
+			return net.JoinHostPort(nodes[turn.Add(1)%uint64(len(nodes))], port)
 		}); err != nil {
 			return err
 		}
 	}
-	fmt.Println("start worker processes")
+	say("start worker processes")
 	<-ctx.Done()
 	return nil
 }
 
-// forward listens until the context ends.
-func forward(ctx context.Context, port string, to func() string) error {
-	var listen net.ListenConfig
-	listener, err := listen.Listen(ctx, "tcp", ":"+port)
-	if err != nil {
-		return fmt.Errorf("listening on port %s: %w", port, err)
-	}
-	go func() {
-		<-ctx.Done()
-		_ = listener.Close()
-	}()
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go pass(connection, to())
-		}
-	}()
-	return nil
-}
-
-func pass(from net.Conn, address string) {
-	defer from.Close()
-	to, err := net.DialTimeout("tcp", address, 10*time.Second)
-	if err != nil {
-		log.Print(err)
-		return
-	}
-	defer to.Close()
-	done := make(chan struct{}, 2)
-	for _, pair := range [][2]net.Conn{{from, to}, {to, from}} {
-		go func() {
-			_, _ = io.Copy(pair[0], pair[1])
-			done <- struct{}{}
-		}()
-	}
-	<-done
-}
-
 func get(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil) //nolint:gosec // the image says which
 	if err != nil {
 		return nil, err
 	}
 	client := &http.Client{Timeout: 10 * time.Second}
-	response, err := client.Do(request)
+	response, err := client.Do(request) //nolint:gosec // the image says which
 	if err != nil {
 		return nil, err
 	}
