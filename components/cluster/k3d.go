@@ -13,7 +13,7 @@ import (
 	"github.com/nullify005/manager-cluster-state/config"
 )
 
-// k3dScript makes and removes a cluster, after the settings that k3dCommand puts before it.
+// k3dScript makes and removes a cluster, after the settings that go before it.
 //
 //go:embed k3d/k3d.sh
 var k3dScript string
@@ -103,7 +103,7 @@ func (f *k3dFound) say(ctx *pulumi.Context, cluster, before string) error {
 	return nil
 }
 
-// NewK3d makes a cluster from a k3d config file that k3d reads from standard input. Another
+// NewK3d makes a cluster from a k3d config file. Another
 // installation replaces it, the old one deleted first, since both want ports 80 and 443.
 func NewK3d(ctx *pulumi.Context, name string, args *K3dArgs, opts ...pulumi.ResourceOption) (*K3d, error) {
 	file, err := args.configFile()
@@ -125,9 +125,9 @@ func NewK3d(ctx *pulumi.Context, name string, args *K3dArgs, opts ...pulumi.Reso
 		return nil, fmt.Errorf("registering the k3d cluster %s: %w", name, err)
 	}
 	k3d.create, err = local.NewCommand(ctx, name, &local.CommandArgs{
-		Create:                 pulumi.String(args.command("create")),
-		Delete:                 pulumi.String(args.command("delete")),
-		Stdin:                  pulumi.String(content),
+		Create:                 pulumi.String("sh -s -- create"),
+		Delete:                 pulumi.String("sh -s -- delete"),
+		Stdin:                  pulumi.String(args.script(content)),
 		Triggers:               pulumi.Array{pulumi.String(args.Installation)},
 		AddPreviousOutputInEnv: pulumi.Bool(false),
 	}, pulumi.Parent(k3d), pulumi.DeleteBeforeReplace(true))
@@ -149,7 +149,7 @@ func NewK3d(ctx *pulumi.Context, name string, args *K3dArgs, opts ...pulumi.Reso
 	return k3d, ctx.RegisterResourceOutputs(k3d, pulumi.Map{"kubeconfig": k3d.Kubeconfig})
 }
 
-// command is a shell command. Its settings need no quotes: a name is a DNS label, a token hex.
-func (a *K3dArgs) command(action string) string {
-	return fmt.Sprintf("action=%s cluster=%s installation=%s\n%s", action, a.Name, a.Installation, k3dScript)
+// script is what the shell reads. Its settings need no quotes: a name is a DNS label, a token hex.
+func (a *K3dArgs) script(file string) string {
+	return fmt.Sprintf("cluster=%s\ninstallation=%s\nconfig() {\n\tcat <<'END'\n%sEND\n}\n%s", a.Name, a.Installation, file, k3dScript)
 }

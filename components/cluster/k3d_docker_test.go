@@ -29,10 +29,10 @@ func TestK3d_OnDocker(t *testing.T) {
 		t.Skip("makes and removes clusters for a minute; leave out -short")
 	}
 	dockertest.Run(t, func(t *testing.T, engine *dockertest.Engine) {
-		k3d := engine.ForK3d(t, filepath.Join("..", "..", ".tools", "bin", "k3d"), release)
+		k3d := engine.ForK3d(t, filepath.Join("..", "..", ".tools", "bin", "k3d"), k3dRelease)
 		api := httptest.NewTLSServer(http.NotFoundHandler())
 		t.Cleanup(api.Close)
-		k3d.Use(t, kubeconfigOf(t, api.URL))
+		k3d.Use(t, k3dKubeconfig(t, api.URL))
 		d := &onDocker{engine: engine, before: engine.Everything(t)}
 		t.Cleanup(func() { _ = exec.CommandContext(context.Background(), "k3d", "cluster", "delete", "dev").Run() })
 
@@ -65,22 +65,22 @@ type onDocker struct {
 }
 
 // up runs the program, and the command that it registers.
-func (d *onDocker) up(t *testing.T, s *told) *told {
+func (d *onDocker) up(t *testing.T, s *k3dRun) *k3dRun {
 	t.Helper()
-	require.NoError(t, s.run(laptop(release), false))
+	require.NoError(t, s.run(laptop(k3dRelease), false))
 	d.made = s.create()
-	out, err := command(t.Context(), d.made, "create").CombinedOutput()
+	out, err := k3dCommand(t.Context(), d.made, "create").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return s
 }
 
 func (d *onDocker) down(t *testing.T, of pulumitest.Registration) {
 	t.Helper()
-	out, err := command(t.Context(), of, "delete").CombinedOutput()
+	out, err := k3dCommand(t.Context(), of, "delete").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
-func command(ctx context.Context, registered pulumitest.Registration, action string) *exec.Cmd {
+func k3dCommand(ctx context.Context, registered pulumitest.Registration, action string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", registered.Inputs[resource.PropertyKey(action)].StringValue())
 	cmd.Stdin = strings.NewReader(registered.Inputs["stdin"].StringValue())
 	return cmd
@@ -92,7 +92,7 @@ func (d *onDocker) ids(t *testing.T) string {
 }
 
 func (d *onDocker) madeAndAdopted(t *testing.T) {
-	first := d.up(t, &told{})
+	first := d.up(t, &k3dRun{})
 	assert.Empty(t, first.messages)
 	made := d.ids(t)
 	assert.Len(t, strings.Fields(made), 4)
@@ -102,10 +102,10 @@ func (d *onDocker) madeAndAdopted(t *testing.T) {
 	}, d.before...), withoutAnonymous(d.engine.Everything(t)))
 	dockertest.Get(t, "http://127.0.0.1:80")
 
-	again := d.up(t, after(first.installation()))
+	again := d.up(t, k3dRunAfter(first.installation()))
 	assert.Equal(t, first.create().Inputs, again.create().Inputs)
 	assert.Empty(t, again.messages)
-	stateless := d.up(t, &told{})
+	stateless := d.up(t, &k3dRun{})
 	assert.Equal(t, first.create().Inputs, stateless.create().Inputs)
 	assert.Equal(t, made, d.ids(t))
 }
@@ -123,33 +123,33 @@ func withoutAnonymous(all []string) []string {
 
 func (d *onDocker) stoppedAndStarted(t *testing.T) {
 	require.NoError(t, exec.CommandContext(t.Context(), "k3d", "cluster", "stop", "dev").Run())
-	s := d.up(t, after(installationOf(d.made)))
+	s := d.up(t, k3dRunAfter(k3dInstallation(d.made)))
 	assert.Equal(t, []string{"info: the k3d cluster dev is stopped: an update starts it"}, s.messages)
 	assert.Len(t, strings.Fields(d.engine.Docker(t, "ps", "--quiet", "--filter", "label=k3d.cluster=dev")), 4)
 }
 
-func installationOf(registered pulumitest.Registration) string {
+func k3dInstallation(registered pulumitest.Registration) string {
 	return registered.Inputs["triggers"].ArrayValue()[0].StringValue()
 }
 
 func (d *onDocker) changed(t *testing.T) {
 	old, ids := d.made, d.ids(t)
-	s := after(installationOf(old))
-	cfg := laptop(release)
+	s := k3dRunAfter(k3dInstallation(old))
+	cfg := laptop(k3dRelease)
 	cfg.Nodes = cfg.Nodes[:2]
 	require.NoError(t, s.run(cfg, false))
 	require.Len(t, s.messages, 1)
 	assert.Contains(t, s.messages[0], "is replaced, because of agents (2 → 1): what its pods have stored")
 	d.made = s.create()
-	require.NotEqual(t, installationOf(old), installationOf(d.made))
+	require.NotEqual(t, k3dInstallation(old), k3dInstallation(d.made))
 	d.down(t, old) // the engine's order
-	out, err := command(t.Context(), d.made, "create").CombinedOutput()
+	out, err := k3dCommand(t.Context(), d.made, "create").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	assert.Len(t, strings.Fields(d.ids(t)), 3)
 	assert.NotEqual(t, ids, d.ids(t))
 
 	// With the state gone too, nobody deletes the old one first.
-	s = d.up(t, &told{})
+	s = d.up(t, &k3dRun{})
 	assert.Contains(t, s.messages[0], "is replaced, because of agents (1 → 2)")
 	assert.Len(t, strings.Fields(d.ids(t)), 4)
 }
@@ -157,8 +157,8 @@ func (d *onDocker) changed(t *testing.T) {
 func (d *onDocker) leavesAnother(t *testing.T) {
 	ids := d.ids(t)
 	stale := pulumitest.Registration{Inputs: d.made.Inputs.Copy()}
-	stale.Inputs["delete"] = resource.NewProperty(strings.ReplaceAll(
-		d.made.Inputs["delete"].StringValue(), installationOf(d.made), "0123456789abcdef"))
+	stale.Inputs["stdin"] = resource.NewProperty(strings.ReplaceAll(
+		d.made.Inputs["stdin"].StringValue(), k3dInstallation(d.made), "0123456789abcdef"))
 	d.down(t, stale)
 	assert.Equal(t, ids, d.ids(t))
 }
@@ -166,15 +166,15 @@ func (d *onDocker) leavesAnother(t *testing.T) {
 func (d *onDocker) deletedByHand(t *testing.T) {
 	old := d.made
 	require.NoError(t, exec.CommandContext(t.Context(), "k3d", "cluster", "delete", "dev").Run())
-	s := after(installationOf(old))
-	require.NoError(t, s.run(laptop(release), true))
+	s := k3dRunAfter(k3dInstallation(old))
+	require.NoError(t, s.run(laptop(k3dRelease), true))
 	require.Len(t, s.messages, 1)
 	assert.Contains(t, s.messages[0], "is gone: it is made anew")
-	s = after(installationOf(old))
-	require.NoError(t, s.run(laptop(release), false))
+	s = k3dRunAfter(k3dInstallation(old))
+	require.NoError(t, s.run(laptop(k3dRelease), false))
 	d.down(t, old) // nothing is left, and that is fine
 	d.made = s.create()
-	out, err := command(t.Context(), d.made, "create").CombinedOutput()
+	out, err := k3dCommand(t.Context(), d.made, "create").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
@@ -184,11 +184,11 @@ func (d *onDocker) cutOff(t *testing.T) {
 		t.Run(at, func(t *testing.T) {
 			d.down(t, d.made)
 			require.ElementsMatch(t, d.before, d.engine.Everything(t))
-			s := &told{}
-			require.NoError(t, s.run(laptop(release), false))
+			s := &k3dRun{}
+			require.NoError(t, s.run(laptop(k3dRelease), false))
 			d.made = s.create()
 			ctx, kill := context.WithCancel(t.Context())
-			cmd := group(command(ctx, d.made, "create"))
+			cmd := killable(k3dCommand(ctx, d.made, "create"))
 			require.NoError(t, cmd.Start())
 			require.Eventually(t, func() bool {
 				return slices.Contains(d.engine.Everything(t), at)
@@ -196,12 +196,12 @@ func (d *onDocker) cutOff(t *testing.T) {
 			kill()
 			require.Error(t, cmd.Wait())
 
-			again := d.up(t, after("0123456789abcdef"))
+			again := d.up(t, k3dRunAfter("0123456789abcdef"))
 			assert.NotEqual(t, s.installation(), again.installation())
 			require.Len(t, again.messages, 1)
 			assert.Len(t, strings.Fields(d.ids(t)), 4)
-			whole := &told{}
-			require.NoError(t, whole.run(laptop(release), true))
+			whole := &k3dRun{}
+			require.NoError(t, whole.run(laptop(k3dRelease), true))
 			assert.Equal(t, again.installation(), whole.installation())
 		})
 	}
@@ -218,9 +218,9 @@ func (d *onDocker) somebodyElses(t *testing.T) {
 		"--kubeconfig-update-default=false").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	ids := d.ids(t)
-	require.ErrorContains(t, (&told{}).run(laptop(release), false), "that this program did not make: remove it with `k3d cluster delete dev`")
+	require.ErrorContains(t, (&k3dRun{}).run(laptop(k3dRelease), false), "that this program did not make: remove it with `k3d cluster delete dev`")
 	// Nor by a command that was registered before it was there.
-	out, err = command(t.Context(), d.made, "create").CombinedOutput()
+	out, err = k3dCommand(t.Context(), d.made, "create").CombinedOutput()
 	require.Error(t, err)
 	assert.Contains(t, string(out), "that this program did not make")
 	d.down(t, d.made)
@@ -238,32 +238,32 @@ func (d *onDocker) portsInUse(t *testing.T) {
 	defer listener.Close()
 	d.engine.Docker(t, "run", "--detach", "--name", "web", "--publish", "80:80", "ghcr.io/k3d-io/k3d-tools:5.8.3", "noop")
 	defer d.engine.Docker(t, "rm", "--force", "web")
-	err = (&told{}).run(laptop(release), false)
+	err = (&k3dRun{}).run(laptop(k3dRelease), false)
 	require.ErrorContains(t, err, "port 80 is in use, by the container web: stop it with `docker stop web`")
 	require.ErrorContains(t, err, "port 443 is in use, by another program: `sudo lsof -nP -iTCP:443")
-	require.NoError(t, (&told{}).run(laptop(release), true), "a preview only tells")
+	require.NoError(t, (&k3dRun{}).run(laptop(k3dRelease), true), "a preview only tells")
 }
 
 func (d *onDocker) dockerStopped(t *testing.T) {
-	first := d.up(t, &told{})
+	first := d.up(t, &k3dRun{})
 	ids := d.ids(t)
 	resume := d.engine.Pause(t)
-	s := after(first.installation())
-	err := s.run(laptop(release), false)
+	s := k3dRunAfter(first.installation())
+	err := s.run(laptop(k3dRelease), false)
 	require.ErrorContains(t, err, "Docker does not answer: start Docker Desktop, or on Linux `sudo systemctl start docker`")
 	assert.Empty(t, s.recorder.All())
-	out, err := command(t.Context(), d.made, "delete").CombinedOutput()
+	out, err := k3dCommand(t.Context(), d.made, "delete").CombinedOutput()
 	require.Error(t, err, "a cluster that can't be seen is not taken for one that is gone")
 	assert.Contains(t, string(out), "Is the docker daemon running?")
 	resume()
-	again := d.up(t, after(first.installation()))
+	again := d.up(t, k3dRunAfter(first.installation()))
 	assert.Equal(t, first.create().Inputs, again.create().Inputs)
 	assert.ElementsMatch(t, strings.Fields(ids), strings.Fields(d.ids(t)))
 	d.down(t, d.made)
 	assert.ElementsMatch(t, d.before, d.engine.Everything(t))
 }
 
-func kubeconfigOf(t *testing.T, server string) string {
+func k3dKubeconfig(t *testing.T, server string) string {
 	t.Helper()
 	content := clientcmdapi.NewConfig()
 	content.Clusters["a"] = &clientcmdapi.Cluster{Server: server}

@@ -19,7 +19,7 @@ import (
 	"github.com/nullify005/manager-cluster-state/internal/pulumitest"
 )
 
-const release = "v1.35.0+k3s1"
+const k3dRelease = "v1.35.0+k3s1"
 
 func laptop(k3s string) *config.Cluster {
 	return &config.Cluster{Kind: config.K3d, Name: "dev", K3s: k3s, Flannel: config.HostGateway, Nodes: []config.Node{
@@ -27,16 +27,16 @@ func laptop(k3s string) *config.Cluster {
 	}}
 }
 
-// machine plays the commands that a finder asks, by files that say what they answer.
-type machine struct {
+// k3dMachine plays the commands that a finder asks, by files that say what they answer.
+type k3dMachine struct {
 	t   *testing.T
 	dir string
 }
 
-// newMachine has k3d and Docker, and no cluster.
-func newMachine(t *testing.T) *machine {
+// newK3dMachine has k3d and Docker, and no cluster.
+func newK3dMachine(t *testing.T) *k3dMachine {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir()}
+	m := &k3dMachine{t: t, dir: t.TempDir()}
 	// An answer that isn't there is a complaint.
 	const program = `#!/bin/sh
 cd '%s' || exit
@@ -65,28 +65,28 @@ exit 1
 	return m
 }
 
-func (m *machine) answer(name, text string) {
+func (m *k3dMachine) answer(name, text string) {
 	m.t.Helper()
 	require.NoError(m.t, os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o600))
 }
 
-func (m *machine) complain(name, text string) {
+func (m *k3dMachine) complain(name, text string) {
 	m.t.Helper()
 	require.NoError(m.t, os.Remove(filepath.Join(m.dir, name)))
 	m.answer(name+"-complaint", text)
 }
 
-func (m *machine) asked() string {
+func (m *k3dMachine) asked() string {
 	content, err := os.ReadFile(filepath.Join(m.dir, "asked"))
 	require.NoError(m.t, err)
 	return string(content)
 }
 
-// listed is a node as Docker lists it.
-type listed struct{ role, state, installation, config string }
+// k3dListed is a node as Docker lists it.
+type k3dListed struct{ role, state, installation, config string }
 
 // lists has Docker list the cluster's nodes.
-func (m *machine) lists(nodes ...listed) {
+func (m *k3dMachine) lists(nodes ...k3dListed) {
 	m.t.Helper()
 	var lines strings.Builder
 	for _, node := range nodes {
@@ -95,8 +95,17 @@ func (m *machine) lists(nodes ...listed) {
 	m.answer("list", lines.String())
 }
 
-// made is the whole cluster that a program made, from the labels that it gave to it.
-func made(t *testing.T, create pulumitest.Registration) []listed {
+// k3dFile is the config file in a script.
+func k3dFile(t *testing.T, create pulumitest.Registration) []byte {
+	t.Helper()
+	_, rest, begins := strings.Cut(create.Inputs["stdin"].StringValue(), "<<'END'\n")
+	file, _, ends := strings.Cut(rest, "END\n")
+	require.True(t, begins && ends)
+	return []byte(file)
+}
+
+// k3dMade is the whole cluster that a program made, from the labels that it gave to it.
+func k3dMade(t *testing.T, create pulumitest.Registration) []k3dListed {
 	t.Helper()
 	var file struct {
 		Options struct {
@@ -107,33 +116,33 @@ func made(t *testing.T, create pulumitest.Registration) []listed {
 			} `json:"runtime"`
 		} `json:"options"`
 	}
-	require.NoError(t, yaml.Unmarshal([]byte(create.Inputs["stdin"].StringValue()), &file))
+	require.NoError(t, yaml.Unmarshal(k3dFile(t, create), &file))
 	require.Len(t, file.Options.Runtime.Labels, 2)
 	_, installation, _ := strings.Cut(file.Options.Runtime.Labels[0].Label, "=")
 	_, described, _ := strings.Cut(file.Options.Runtime.Labels[1].Label, "=")
-	return []listed{
+	return []k3dListed{
 		{"server", "running", installation, described}, {"agent", "running", installation, ""},
 		{"agent", "running", installation, ""}, {"loadbalancer", "running", "", ""},
 	}
 }
 
-// told is what a run said to people.
-type told struct {
+// k3dRun is what a run said to people.
+type k3dRun struct {
 	recorder pulumitest.Recorder
 	messages []string
 }
 
-func (s *told) Warn(message string, _ *pulumi.LogArgs) error  { return s.say("warning: " + message) }
-func (s *told) Info(message string, _ *pulumi.LogArgs) error  { return s.say("info: " + message) }
-func (s *told) Error(message string, _ *pulumi.LogArgs) error { return s.say("error: " + message) }
-func (s *told) Debug(string, *pulumi.LogArgs) error           { return nil }
+func (s *k3dRun) Warn(message string, _ *pulumi.LogArgs) error  { return s.say("warning: " + message) }
+func (s *k3dRun) Info(message string, _ *pulumi.LogArgs) error  { return s.say("info: " + message) }
+func (s *k3dRun) Error(message string, _ *pulumi.LogArgs) error { return s.say("error: " + message) }
+func (s *k3dRun) Debug(string, *pulumi.LogArgs) error           { return nil }
 
-func (s *told) say(message string) error {
+func (s *k3dRun) say(message string) error {
 	s.messages = append(s.messages, message)
 	return nil
 }
 
-func (s *told) run(cfg *config.Cluster, preview bool) error {
+func (s *k3dRun) run(cfg *config.Cluster, preview bool) error {
 	s.recorder.Outputs = map[string]resource.PropertyMap{"command:local:Command": {"stdout": resource.NewProperty(kubeconfig)}}
 	return s.recorder.Run(func(ctx *pulumi.Context) error {
 		ctx.Log = s
@@ -142,37 +151,37 @@ func (s *told) run(cfg *config.Cluster, preview bool) error {
 	}, preview)
 }
 
-func (s *told) create() pulumitest.Registration {
+func (s *k3dRun) create() pulumitest.Registration {
 	return s.recorder.OfType("command:local:Command")["dev"]
 }
 
-func (s *told) installation() string {
+func (s *k3dRun) installation() string {
 	return s.create().Inputs["triggers"].ArrayValue()[0].StringValue()
 }
 
-// after is a run on a stack whose last update has left an installation.
-func after(installation string) *told {
-	return &told{recorder: pulumitest.Recorder{Before: resource.PropertyMap{
+// k3dRunAfter is a run on a stack whose last update has left an installation.
+func k3dRunAfter(installation string) *k3dRun {
+	return &k3dRun{recorder: pulumitest.Recorder{Before: resource.PropertyMap{
 		cluster.InstallationsOutput: resource.NewProperty(resource.PropertyMap{"one": resource.NewProperty(installation)}),
 	}}}
 }
 
 func TestK3d_IsMadeFromAConfigFileOnStandardInput(t *testing.T) {
-	newMachine(t)
-	s := &told{}
-	require.NoError(t, s.run(laptop(release), false))
+	newK3dMachine(t)
+	s := &k3dRun{}
+	require.NoError(t, s.run(laptop(k3dRelease), false))
 	assert.Empty(t, s.messages)
 	create := s.create()
 	assert.True(t, create.RPC.GetDeleteBeforeReplace(), "two clusters can't share ports 80 and 443")
 	installation := s.installation()
 	assert.Regexp(t, "^[0-9a-f]{16}$", installation)
 	for _, action := range []string{"create", "delete"} {
-		assert.True(t, strings.HasPrefix(create.Inputs[resource.PropertyKey(action)].StringValue(),
-			"action="+action+" cluster=dev installation="+installation+"\n"))
+		assert.Equal(t, "sh -s -- "+action, create.Inputs[resource.PropertyKey(action)].StringValue())
 	}
+	assert.True(t, strings.HasPrefix(create.Inputs["stdin"].StringValue(), "cluster=dev\ninstallation="+installation+"\n"))
 
 	file := map[string]any{}
-	require.NoError(t, yaml.Unmarshal([]byte(create.Inputs["stdin"].StringValue()), &file))
+	require.NoError(t, yaml.Unmarshal(k3dFile(t, create), &file))
 	options := file["options"].(map[string]any)
 	labels, err := json.Marshal(options["runtime"])
 	require.NoError(t, err)
@@ -209,9 +218,9 @@ func TestK3d_IsMadeFromAConfigFileOnStandardInput(t *testing.T) {
 }
 
 func TestK3d_TheKubeconfigIsSecretAndReadAnewOfEachInstallation(t *testing.T) {
-	newMachine(t)
-	s := &told{}
-	require.NoError(t, s.run(laptop(release), false))
+	newK3dMachine(t)
+	s := &k3dRun{}
+	require.NoError(t, s.run(laptop(k3dRelease), false))
 	get := s.recorder.OfType("command:local:Command")["dev-kubeconfig"]
 	assert.Equal(t, "none", get.Inputs["logging"].StringValue())
 	assert.False(t, get.Inputs["addPreviousOutputInEnv"].BoolValue())
@@ -224,8 +233,8 @@ func TestK3d_TheKubeconfigIsSecretAndReadAnewOfEachInstallation(t *testing.T) {
 }
 
 func TestK3d_NeedsARelease(t *testing.T) {
-	newMachine(t)
-	s := &told{}
+	newK3dMachine(t)
+	s := &k3dRun{}
 	require.ErrorContains(t, s.run(laptop(""), false), "set cluster.name and cluster.k3s")
 	assert.Empty(t, s.recorder.All())
 }
@@ -234,50 +243,50 @@ func TestK3d_NeedsARelease(t *testing.T) {
 // on as if nothing had changed since the last update.
 func TestK3d_WhatIsMissingStopsAnUpdateAndNoPreview(t *testing.T) {
 	for name, test := range map[string]struct {
-		without func(m *machine)
+		without func(m *k3dMachine)
 		want    []string
 	}{
 		"no command at all": {
-			func(m *machine) { m.t.Setenv("PATH", "/nowhere") },
+			func(m *k3dMachine) { m.t.Setenv("PATH", "/nowhere") },
 			[]string{"k3d is not on the path: get it with", "docker is not on the path: get Docker Desktop"},
 		},
 		"k3d too old, Docker not allowed": {
-			func(m *machine) {
+			func(m *k3dMachine) {
 				m.answer("k3d-version", "k3d version v5.5.2\nk3s version v1.27.4-k3s1 (default)\n")
 				m.complain("docker-version", "permission denied while trying to connect to the Docker daemon socket")
 			},
 			[]string{"k3d is v5.5.2: v5.6.0 is the oldest that works; get it with", "sudo usermod -aG docker"},
 		},
 		"Docker not running": {
-			func(m *machine) {
+			func(m *k3dMachine) {
 				m.complain("docker-version", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.")
 			},
 			[]string{"Docker does not answer: start Docker Desktop, or on Linux `sudo systemctl start docker`", "Cannot connect"},
 		},
 		"both ports in use": {
-			func(m *machine) {
+			func(m *k3dMachine) {
 				m.answer("publish-80", "web \n")
 				m.answer("publish-443", "k3d-other-serverlb other\n")
 			},
 			[]string{"port 80 is in use, by the container web: stop it with `docker stop web`", "port 443 is in use, by the k3d cluster other: stop it with `k3d cluster stop other`"},
 		},
 		"somebody else's cluster": {
-			func(m *machine) {
-				m.lists(listed{role: "server", state: "running"})
+			func(m *k3dMachine) {
+				m.lists(k3dListed{role: "server", state: "running"})
 			},
 			[]string{"a k3d cluster dev is there that this program did not make: remove it with `k3d cluster delete dev`"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newMachine(t)
+			m := newK3dMachine(t)
 			test.without(m)
-			s := after("0123456789abcdef")
-			err := s.run(laptop(release), false)
+			s := k3dRunAfter("0123456789abcdef")
+			err := s.run(laptop(k3dRelease), false)
 			require.Error(t, err)
 			assert.Empty(t, s.recorder.All())
 
-			preview := after("0123456789abcdef")
-			require.NoError(t, preview.run(laptop(release), true))
+			preview := k3dRunAfter("0123456789abcdef")
+			require.NoError(t, preview.run(laptop(k3dRelease), true))
 			require.Len(t, preview.messages, 1)
 			assert.Contains(t, preview.messages[0], "warning: an update on this machine would stop before it touches anything")
 			assert.Equal(t, "0123456789abcdef", preview.installation(), "nothing is replaced for it")
@@ -290,35 +299,35 @@ func TestK3d_WhatIsMissingStopsAnUpdateAndNoPreview(t *testing.T) {
 }
 
 func TestK3d_WhatIsThereIsKept(t *testing.T) {
-	m := newMachine(t)
-	first := &told{}
-	require.NoError(t, first.run(laptop(release), false))
-	m.lists(made(t, first.create())...)
+	m := newK3dMachine(t)
+	first := &k3dRun{}
+	require.NoError(t, first.run(laptop(k3dRelease), false))
+	m.lists(k3dMade(t, first.create())...)
 	// Its ports are its own.
 	m.answer("publish-80", "k3d-dev-serverlb dev\n")
 
-	again := after(first.installation())
-	require.NoError(t, again.run(laptop(release), false))
+	again := k3dRunAfter(first.installation())
+	require.NoError(t, again.run(laptop(k3dRelease), false))
 	assert.Empty(t, again.messages)
 	assert.Equal(t, first.create().Inputs, again.create().Inputs)
 
-	stateless := &told{}
-	require.NoError(t, stateless.run(laptop(release), false))
+	stateless := &k3dRun{}
+	require.NoError(t, stateless.run(laptop(k3dRelease), false))
 	assert.Equal(t, first.create().Inputs, stateless.create().Inputs)
 	require.Len(t, stateless.messages, 1)
 	assert.Contains(t, stateless.messages[0], "it is kept")
 }
 
 func TestK3d_ChangedConfigurationReplacesAndSaysSo(t *testing.T) {
-	m := newMachine(t)
-	first := &told{}
-	require.NoError(t, first.run(laptop(release), false))
-	m.lists(made(t, first.create())...)
+	m := newK3dMachine(t)
+	first := &k3dRun{}
+	require.NoError(t, first.run(laptop(k3dRelease), false))
+	m.lists(k3dMade(t, first.create())...)
 	for _, preview := range []bool{true, false} {
 		changed := laptop("v1.35.1+k3s1")
 		changed.Nodes = changed.Nodes[:2]
 		changed.Flannel = ""
-		s := after(first.installation())
+		s := k3dRunAfter(first.installation())
 		require.NoError(t, s.run(changed, preview))
 		assert.NotEqual(t, first.installation(), s.installation())
 		require.Len(t, s.messages, 1)
@@ -329,25 +338,25 @@ func TestK3d_ChangedConfigurationReplacesAndSaysSo(t *testing.T) {
 
 func TestK3d_WhatIsGoneOrHalfMadeIsMadeAnew(t *testing.T) {
 	for name, test := range map[string]struct {
-		nodes func(nodes []listed) []listed
+		nodes func(nodes []k3dListed) []k3dListed
 		want  string
 	}{
-		"deleted by hand":           {func([]listed) []listed { return nil }, "which the last update left, is gone: it is made anew, with everything on it"},
-		"an agent was never made":   {func(nodes []listed) []listed { return append(nodes[:2:2], nodes[3]) }, "only half there"},
-		"no load balancer was made": {func(nodes []listed) []listed { return nodes[:3] }, "only half there"},
-		"only agents are left":      {func(nodes []listed) []listed { return nodes[1:] }, "only half there"},
-		"a node was never started": {func(nodes []listed) []listed {
-			return append(nodes[:3:3], listed{role: "loadbalancer", state: "created"})
+		"deleted by hand":           {func([]k3dListed) []k3dListed { return nil }, "which the last update left, is gone: it is made anew, with everything on it"},
+		"an agent was never made":   {func(nodes []k3dListed) []k3dListed { return append(nodes[:2:2], nodes[3]) }, "only half there"},
+		"no load balancer was made": {func(nodes []k3dListed) []k3dListed { return nodes[:3] }, "only half there"},
+		"only agents are left":      {func(nodes []k3dListed) []k3dListed { return nodes[1:] }, "only half there"},
+		"a node was never started": {func(nodes []k3dListed) []k3dListed {
+			return append(nodes[:3:3], k3dListed{role: "loadbalancer", state: "created"})
 		}, "only half there"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newMachine(t)
-			first := &told{}
-			require.NoError(t, first.run(laptop(release), false))
-			m.lists(test.nodes(made(t, first.create()))...)
+			m := newK3dMachine(t)
+			first := &k3dRun{}
+			require.NoError(t, first.run(laptop(k3dRelease), false))
+			m.lists(test.nodes(k3dMade(t, first.create()))...)
 			for _, preview := range []bool{true, false} {
-				s := after(first.installation())
-				require.NoError(t, s.run(laptop(release), preview))
+				s := k3dRunAfter(first.installation())
+				require.NoError(t, s.run(laptop(k3dRelease), preview))
 				assert.NotEqual(t, first.installation(), s.installation())
 				require.Len(t, s.messages, 1)
 				assert.Contains(t, s.messages[0], test.want)
@@ -357,17 +366,17 @@ func TestK3d_WhatIsGoneOrHalfMadeIsMadeAnew(t *testing.T) {
 }
 
 func TestK3d_AStoppedClusterIsStartedByAnUpdate(t *testing.T) {
-	m := newMachine(t)
-	first := &told{}
-	require.NoError(t, first.run(laptop(release), false))
-	stopped := made(t, first.create())
+	m := newK3dMachine(t)
+	first := &k3dRun{}
+	require.NoError(t, first.run(laptop(k3dRelease), false))
+	stopped := k3dMade(t, first.create())
 	for i := range stopped {
 		stopped[i].state = "exited"
 	}
 	m.lists(stopped...)
 	for _, preview := range []bool{true, false} {
-		s := after(first.installation())
-		require.NoError(t, s.run(laptop(release), preview))
+		s := k3dRunAfter(first.installation())
+		require.NoError(t, s.run(laptop(k3dRelease), preview))
 		assert.Equal(t, first.installation(), s.installation())
 		assert.Equal(t, []string{"info: the k3d cluster dev is stopped: an update starts it"}, s.messages)
 		assert.Equal(t, !preview, strings.Contains(m.asked(), "k3d cluster start dev"))

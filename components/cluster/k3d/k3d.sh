@@ -1,5 +1,6 @@
-# What follows the settings action, cluster and installation. It runs on the user's machine, so
-# it keeps to what every POSIX shell has, and may be run again after it was cut off anywhere.
+# What follows the settings cluster, installation and config, a function that prints k3d's config
+# file. It runs on the user's machine, so it keeps to what every POSIX shell has, and may be run
+# again after it was cut off anywhere. It is on standard input itself: nothing else may read that.
 set -eu
 ours=manager-cluster-state.installation
 
@@ -30,7 +31,7 @@ create() {
 		return
 	fi
 	remove
-	k3d cluster create --config -
+	config | k3d cluster create --config -
 }
 
 delete() {
@@ -44,4 +45,4 @@ delete() {
 	fi
 }
 
-"$action"
+"$1"
