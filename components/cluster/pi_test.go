@@ -440,4 +440,3 @@ func TestPi_HasATokenOfItsOwn(t *testing.T) {
 	component := p.OfType(components.TokenClusterPi)["home"]
 	assert.Equal(t, "v1.35.0+k3s1", component.Inputs["k3s"].StringValue())
 }
-
