@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -168,17 +169,18 @@ func (p *Pi) newAgent(ctx *pulumi.Context, node config.Node) error {
 	if err != nil {
 		return err
 	}
-	stdin := p.token.Stdout.ApplyT(func(token string) (string, error) {
+	joins := p.token.Stdout.ApplyT(func(token string) (string, error) {
 		settings, err := p.k3sSettings(node, strings.TrimSpace(token))
 		if err != nil {
 			return "", err
 		}
 		return settled(settings, "k3s"), nil
-	}).(pulumi.StringOutput) //nolint:forcetypeassert // what the function returns
+	})
+	stdin := joins.(pulumi.StringOutput) //nolint:forcetypeassert // what the function returns
 	agent, err := p.newStep(ctx, node, "k3s", &step{
 		stdin: secret(stdin), secret: true, remove: true,
 		triggers: pulumi.Array{pulumi.String(installation)},
-	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn(append(append([]pulumi.Resource{drain}, files...), p.last...)),
+	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn(slices.Concat([]pulumi.Resource{drain}, files, p.last)),
 		pulumi.DependsOnInputs(booted))
 	if err != nil {
 		return err
@@ -204,9 +206,9 @@ func (p *Pi) newHost(ctx *pulumi.Context, node config.Node) (pulumi.ResourceArra
 	if err != nil {
 		return pulumi.ResourceArrayOutput{}, err
 	}
-	booted := host.Stdout.ApplyTWithContext(ctx.Context(), func(ctx2 context.Context, said string) ([]pulumi.Resource, error) {
+	booted := host.Stdout.ApplyTWithContext(ctx.Context(), func(within context.Context, said string) ([]pulumi.Resource, error) {
 		if bootID, needed := rebootNeeded(said); needed && !node.Offline && !ctx.DryRun() {
-			if err := p.args.Reboot(ctx2, node, bootID); err != nil {
+			if err := p.args.Reboot(within, node, bootID); err != nil {
 				return nil, fmt.Errorf("rebooting %s: %w", node.Name, err)
 			}
 		}

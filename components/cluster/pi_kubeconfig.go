@@ -23,14 +23,23 @@ func (p *Pi) kubeconfig(ctx *pulumi.Context) pulumi.StringOutput {
 		if err != nil {
 			return "", fmt.Errorf("the kubeconfig of %s: %w", p.server.Name, err)
 		}
-		if left := time.Until(end); !end.IsZero() && left < renewBefore {
-			err = ctx.Log.Warn(fmt.Sprintf("the certificate in the kubeconfig of %s ends %s; renew it with: "+
-				"ssh %s@%s sudo systemctl restart k3s, then pulumi up --replace '%s'",
-				p.name, end.UTC().Format(time.DateOnly), p.server.User, p.server.Host, urn), &pulumi.LogArgs{Resource: p})
+		if warning := p.endsSoon(end, time.Now(), urn); warning != "" {
+			err = ctx.Log.Warn(warning, &pulumi.LogArgs{Resource: p})
 		}
 		return text, err
 	})
 	return secret(read.(pulumi.StringOutput)) //nolint:forcetypeassert // what the function returns
+}
+
+// endsSoon is a warning, or nothing. k3s renews the certificate when it starts within 90 days of its
+// end, and the step reads it again when it is replaced, or the release changes.
+func (p *Pi) endsSoon(end, now time.Time, urn pulumi.URN) string {
+	if end.IsZero() || end.Sub(now) >= renewBefore {
+		return ""
+	}
+	return fmt.Sprintf("the certificate in the kubeconfig of %s ends on %s; renew it with: "+
+		"ssh %s@%s sudo systemctl restart k3s, then pulumi up --replace '%s'",
+		p.name, end.UTC().Format(time.DateOnly), p.server.User, p.server.Host, urn)
 }
 
 // addressed sets the address of a kubeconfig's clusters, and finds when its certificate ends. No

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +78,7 @@ func newMachine(t *testing.T, size string) *machine {
 	if _, err := io.ReadFull(stdout, answer); err != nil {
 		t.Skipf("no mounts of its own can be made: %s; run where overlay mounts are allowed", stderr.String())
 	}
-	m.pid = fmt.Sprint(cmd.Process.Pid)
+	m.pid = strconv.Itoa(cmd.Process.Pid)
 	return m
 }
 
@@ -178,7 +178,7 @@ func newMirror(t *testing.T) *mirror {
 			return
 		}
 		if m.cut > 0 && r.Header.Get("Range") == "" {
-			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
 			_, _ = w.Write(content[:m.cut])
 			return
 		}
@@ -387,11 +387,12 @@ func TestK3sScript_TakesCopiedFilesAndRemovesThem(t *testing.T) {
 	_, said, err := m.step(t, "apply", settings, "k3s")
 	require.Error(t, err)
 	assert.Contains(t, said, "kiwipi: install.sh was not copied here")
-	copied := "mkdir -p /root/.manager-cluster-state; cd /root/.manager-cluster-state\n"
+	var copied strings.Builder
+	copied.WriteString("mkdir -p /root/.manager-cluster-state; cd /root/.manager-cluster-state\n")
 	for path, content := range web.files {
-		copied += "cat >." + path + " <<'COPIED'\n" + string(content) + "COPIED\n"
+		copied.WriteString("cat >." + path + " <<'COPIED'\n" + string(content) + "COPIED\n")
 	}
-	m.must(t, copied)
+	m.must(t, copied.String())
 	m.apply(t, settings, "k3s")
 	assert.NotContains(t, m.files(t), ".manager-cluster-state/k3s")
 }

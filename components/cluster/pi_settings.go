@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -71,7 +72,7 @@ func (p *Pi) k3sSettings(node config.Node, token string) ([]setting, error) {
 		{"BINARY_URL", binaryURL},
 		{"SCRIPT_URL", scriptURL},
 		{"WORKLOADS", yesNo(node.RunsWorkloads())},
-		{"ALLOCATABLE", fmt.Sprint(allocatable.Value() / kibi)},
+		{"ALLOCATABLE", strconv.FormatInt(allocatable.Value()/kibi, 10)},
 		{"INSTALLATION", p.args.Installations[node.Name]},
 		{"CONFIG", file},
 	}, nil

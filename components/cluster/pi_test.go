@@ -108,9 +108,9 @@ func (p *pis) steps(t *testing.T, args *cluster.PiArgs) map[string]pulumitest.Re
 	return p.OfType(remoteCommand)
 }
 
-// text is the plain text of an input, secret or not.
-func text(r pulumitest.Registration, key resource.PropertyKey) string {
-	value := r.Inputs[key]
+// stdin is what a step reads, secret or not.
+func stdin(r pulumitest.Registration) string {
+	value := r.Inputs["stdin"]
 	if value.IsSecret() {
 		value = value.SecretValue().Element
 	}
@@ -205,9 +205,9 @@ func TestPi_NoSecretIsWhereItCouldBeSeen(t *testing.T) {
 	}
 	for _, name := range []string{"home-orangepi-k3s", "home-peachpi-k3s"} {
 		assert.True(t, steps[name].Inputs["stdin"].IsSecret(), name)
-		assert.Contains(t, text(steps[name], "stdin"), "token: "+canaryToken, "an agent joins with it")
+		assert.Contains(t, stdin(steps[name]), "token: "+canaryToken, "an agent joins with it")
 	}
-	assert.NotContains(t, text(steps["home-kiwipi-k3s"], "stdin"), "canary")
+	assert.NotContains(t, stdin(steps["home-kiwipi-k3s"]), "canary")
 	assert.Contains(t, steps["home-kiwipi-k3s"].Inputs["connection"].SecretValue().Element.String(), canaryKey)
 }
 
@@ -253,8 +253,8 @@ func TestPi_AnotherInstallationReplacesK3sAndWhatIsReadFromIt(t *testing.T) {
 		_, hasTriggers := step.Inputs["triggers"]
 		assert.Equal(t, hasDelete && hasTriggers, step.RPC.GetDeleteBeforeReplace(), name+": the removal must not come after what is made")
 	}
-	assert.Contains(t, text(steps["home-orangepi-member"], "stdin"), "SERVER='token-kiwi'\n", "a new server knows no agent")
-	assert.Contains(t, text(steps["home-orangepi-host"], "stdin"), "INSTALLATION='token-orange'\n", "a machine that was flashed is prepared anew")
+	assert.Contains(t, stdin(steps["home-orangepi-member"]), "SERVER='token-kiwi'\n", "a new server knows no agent")
+	assert.Contains(t, stdin(steps["home-orangepi-host"]), "INSTALLATION='token-orange'\n", "a machine that was flashed is prepared anew")
 }
 
 func TestPi_MembersGoWithTheServer(t *testing.T) {
@@ -267,7 +267,7 @@ func TestPi_MembersGoWithTheServer(t *testing.T) {
 func TestPi_K3sIsToldWhatTheStackFileSays(t *testing.T) {
 	p := newPis()
 	steps := p.steps(t, p.args())
-	server, agent := text(steps["home-kiwipi-k3s"], "stdin"), text(steps["home-orangepi-k3s"], "stdin")
+	server, agent := stdin(steps["home-kiwipi-k3s"]), stdin(steps["home-orangepi-k3s"])
 	for _, line := range []string{
 		"ROLE='server'\n", "RELEASE='v1.35.0+k3s1'\n", "WORKLOADS='no'\n", "ALLOCATABLE='131072'\n", "LOGIN='pi'\n",
 		"BINARY='" + strings.Repeat("b", 64) + "'\n",
@@ -363,7 +363,7 @@ func TestPi_FilesOfAFolderAreCopiedForEachInstallation(t *testing.T) {
 	for _, name := range []string{"binary", "script"} {
 		assert.Contains(t, steps["home-orangepi-k3s"].DependsOn(), "CopyToRemote:home-orangepi-"+name)
 	}
-	assert.Contains(t, text(steps["home-orangepi-k3s"], "stdin"), "BINARY_URL=''\n")
+	assert.Contains(t, stdin(steps["home-orangepi-k3s"]), "BINARY_URL=''\n")
 }
 
 func TestPi_FilesOfAFolderAreJudgedBeforeAnythingIsDone(t *testing.T) {
