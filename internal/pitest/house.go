@@ -53,7 +53,7 @@ type House struct {
 
 	// ControlPlane starts a control plane for a server whose disk has none yet, and returns the
 	// path of its kubeconfig.
-	ControlPlane func() string
+	ControlPlane func() (string, error)
 	// RebootTakes is how long a Pi is away when it reboots.
 	RebootTakes time.Duration
 
@@ -97,14 +97,13 @@ func New(t *testing.T) *House {
 	Skip(t)
 	h := &House{t: t, dir: t.TempDir(), planes: map[string]plane{}, served: map[string][]byte{}, RebootTakes: time.Second}
 	h.network()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	h.signer, err = ssh.NewSignerFromKey(private)
 	require.NoError(t, err)
 	block, err := ssh.MarshalPrivateKey(private, "")
 	require.NoError(t, err)
 	h.private = string(pem.EncodeToMemory(block))
-	_ = public
 	script, err := files.ReadFile("files/install.sh")
 	require.NoError(t, err)
 	h.served["install.sh"] = script
@@ -155,8 +154,9 @@ func (h *House) answer() {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	})
 	mux.HandleFunc("POST /control-plane", func(w http.ResponseWriter, r *http.Request) {
-		found, err := h.planeOf(r.URL.Query().Get("datastore"))
+		found, err := h.planeOf(h.t.Context(), r.URL.Query().Get("datastore"))
 		if err != nil {
+			h.t.Logf("no control plane: %v", err)
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -171,7 +171,7 @@ func (h *House) answer() {
 }
 
 // planeOf is the control plane of a datastore: another one for each that is new.
-func (h *House) planeOf(datastore string) (plane, error) {
+func (h *House) planeOf(ctx context.Context, datastore string) (plane, error) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	if found, known := h.planes[datastore]; known {
@@ -180,17 +180,21 @@ func (h *House) planeOf(datastore string) (plane, error) {
 	if h.ControlPlane == nil {
 		return plane{}, errors.New("the test has no control plane")
 	}
-	config, err := clientcmd.LoadFromFile(h.ControlPlane())
+	path, err := h.ControlPlane()
+	if err != nil {
+		return plane{}, err
+	}
+	config, err := clientcmd.LoadFromFile(path)
 	if err != nil {
 		return plane{}, err
 	}
 	if err := clientcmdapi.FlattenConfig(config); err != nil {
 		return plane{}, err
 	}
-	context := config.Contexts[config.CurrentContext]
-	cluster, user := config.Clusters[context.Cluster], config.AuthInfos[context.AuthInfo]
+	current := config.Contexts[config.CurrentContext]
+	cluster, user := config.Clusters[current.Cluster], config.AuthInfos[current.AuthInfo]
 	to := strings.TrimPrefix(cluster.Server, "https://")
-	api, err := forward.Listen(h.t.Context(), h.net+".1:0", func() string { return to })
+	api, err := forward.Listen(ctx, h.net+".1:0", func() string { return to })
 	if err != nil {
 		return plane{}, err
 	}
@@ -271,11 +275,10 @@ func (h *House) build(release string) string {
 // PrivateKey is the SSH key that every Pi lets in, PEM.
 func (h *House) PrivateKey() string { return h.private }
 
-func run(t *testing.T, name string, args ...string) string {
+func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	require.NoError(t, err, "%s %s: %s", name, strings.Join(args, " "), out)
-	return string(out)
 }
 
 // quiet is for clearing up: what is gone already is gone.

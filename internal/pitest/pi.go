@@ -121,8 +121,8 @@ func (p *Pi) card(options Options) {
 	if size == "" {
 		size = "2g"
 	}
-	require.NoError(p.t, os.MkdirAll(p.path("disk"), 0o755)) //nolint:gosec // sshd's users look there
-	require.NoError(p.t, os.MkdirAll(p.path("root"), 0o755)) //nolint:gosec // sshd's users look there
+	require.NoError(p.t, os.MkdirAll(p.path("disk"), 0o755))
+	require.NoError(p.t, os.MkdirAll(p.path("root"), 0o755))
 	run(p.t, "mount", "-t", "tmpfs", "-o", "mode=755,size="+size, "pi", p.path("disk"))
 	p.t.Cleanup(func() {
 		p.Off()
@@ -132,9 +132,9 @@ func (p *Pi) card(options Options) {
 }
 
 func (p *Pi) write(options Options) {
-	require.NoError(p.t, os.MkdirAll(p.path("disk", "work"), 0o755)) //nolint:gosec // as overlayfs wants it
+	require.NoError(p.t, os.MkdirAll(p.path("disk", "work"), 0o755))
 	for _, dir := range []string{"standin/bin", "standin/log", "standin/proc", "home/pi", "boot/firmware", "etc/systemd/system"} {
-		require.NoError(p.t, os.MkdirAll(p.upper(dir), 0o755)) //nolint:gosec // as on a Pi
+		require.NoError(p.t, os.MkdirAll(p.upper(dir), 0o755))
 	}
 	require.NoError(p.t, os.Chown(p.upper("home/pi"), userID, userID))
 	p.users()
@@ -151,7 +151,7 @@ func (p *Pi) write(options Options) {
 	p.file("boot/firmware/cmdline.txt", line+"\n", 0o755)
 	p.file("standin/proc/meminfo", fmt.Sprintf("MemTotal:       %8d kB\nMemFree:        %8d kB\n", memory, memory/2), 0o444)
 	wants := p.upper("etc/systemd/system/multi-user.target.wants")
-	require.NoError(p.t, os.MkdirAll(wants, 0o755)) //nolint:gosec // as on a Pi
+	require.NoError(p.t, os.MkdirAll(wants, 0o755))
 	require.NoError(p.t, os.Symlink("/lib/systemd/system/dphys-swapfile.service", filepath.Join(wants, "dphys-swapfile.service")))
 	p.file("standin/upstream", p.house.net+".1:80\n", 0o444)
 	kubectl, err := exec.LookPath("kubectl")
@@ -165,7 +165,7 @@ func (p *Pi) write(options Options) {
 
 func (p *Pi) file(path, content string, mode fs.FileMode) {
 	p.t.Helper()
-	require.NoError(p.t, os.MkdirAll(filepath.Dir(p.upper(path)), 0o755)) //nolint:gosec // as on a Pi
+	require.NoError(p.t, os.MkdirAll(filepath.Dir(p.upper(path)), 0o755))
 	require.NoError(p.t, os.WriteFile(p.upper(path), []byte(content), mode))
 	require.NoError(p.t, os.Chmod(p.upper(path), mode))
 }
@@ -175,7 +175,7 @@ func (p *Pi) users() {
 	for file, line := range map[string]string{
 		"etc/passwd": "pi:x:4711:4711::/home/pi:/bin/sh\n",
 		"etc/group":  "pi:x:4711:\n",
-		"etc/shadow": "pi:*:19000:0:99999:7:::\n",
+		"etc/shadow": "pi:*:19000:0:99999:7:::\n", //nolint:gosec // no password fits it
 	} {
 		info, err := os.Stat("/" + file)
 		require.NoError(p.t, err)
@@ -211,7 +211,7 @@ func (p *Pi) programs() {
 	require.NoError(p.t, err)
 	p.file("standin/bin/init", string(standin), 0o755)
 	for _, name := range []string{"usr/bin/systemctl", "usr/sbin/reboot"} {
-		require.NoError(p.t, os.MkdirAll(filepath.Dir(p.upper(name)), 0o755)) //nolint:gosec // as on a Pi
+		require.NoError(p.t, os.MkdirAll(filepath.Dir(p.upper(name)), 0o755))
 		_ = os.Remove(p.upper(name))
 		require.NoError(p.t, os.Symlink("/standin/bin/init", p.upper(name)))
 	}
@@ -222,7 +222,7 @@ func (p *Pi) programs() {
 	// A Pi has neither of these, whatever this machine has.
 	for _, path := range []string{"etc/rancher", "var/lib/rancher", "usr/local/bin/k3s", "usr/local/bin/kubectl"} {
 		if _, err := os.Lstat("/" + path); err == nil {
-			require.NoError(p.t, os.MkdirAll(filepath.Dir(p.upper(path)), 0o755))  //nolint:gosec // as on a Pi
+			require.NoError(p.t, os.MkdirAll(filepath.Dir(p.upper(path)), 0o755))
 			require.NoError(p.t, syscall.Mknod(p.upper(path), syscall.S_IFCHR, 0)) // a whiteout
 		}
 	}
@@ -292,7 +292,7 @@ func (p *Pi) boot() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("ip", "netns", "exec", p.namespace, //nolint:gosec,noctx // until it is switched off
+	cmd := exec.Command("ip", "netns", "exec", p.namespace, //nolint:noctx // until it is switched off
 		"unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", string(script))
 	cmd.Env = []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -456,10 +456,8 @@ func (p *Pi) files() map[string]string {
 		if err != nil {
 			return err
 		}
-		for _, own := range []string{"standin", "run", "tmp", "var/log", "var/lib/sudo", "var/cache"} {
-			if name == own {
-				return fs.SkipDir
-			}
+		if slices.Contains([]string{"standin", "run", "tmp", "var/log", "var/lib/sudo", "var/cache"}, name) {
+			return fs.SkipDir
 		}
 		what, err := describe(path, name, entry)
 		if what != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,7 +67,8 @@ func boot() (int, error) {
 	if err := os.RemoveAll(control); err != nil {
 		return 1, err
 	}
-	listener, err := net.Listen("unix", control)
+	var listen net.ListenConfig
+	listener, err := listen.Listen(context.Background(), "unix", control)
 	if err != nil {
 		return 1, fmt.Errorf("listening for systemctl: %w", err)
 	}
@@ -109,7 +111,9 @@ func (s *system) serve(listener net.Listener) {
 			if err := s.do(args, &said); err != nil {
 				said.Code, said.Text = 1, err.Error()+"\n"
 			}
-			_ = json.NewEncoder(connection).Encode(said)
+			if err := json.NewEncoder(connection).Encode(said); err != nil {
+				fmt.Fprintln(os.Stderr, "answering systemctl:", err)
+			}
 		}()
 	}
 }
@@ -200,7 +204,7 @@ func enable(unit, link string) error {
 	} else if _, err := os.Stat(file); err != nil {
 		return fmt.Errorf("unit %s.service does not exist: %w", unit, err)
 	}
-	if err := os.MkdirAll(wanted, 0o755); err != nil { //nolint:gosec // as systemd has it
+	if err := os.MkdirAll(wanted, 0o755); err != nil {
 		return err
 	}
 	if err := os.Symlink(file, link); err != nil && !errors.Is(err, os.ErrExist) {
@@ -247,7 +251,7 @@ func (s *system) start(unit string) error {
 }
 
 func newCommand(command []string, log io.Writer) *exec.Cmd {
-	cmd := exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // what the unit says, until it is stopped
+	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // until it is stopped
 	cmd.Stdout, cmd.Stderr = log, log
 	return cmd
 }

@@ -42,6 +42,8 @@ const (
 	upstreamPath = "/standin/upstream"
 	kubectlPath  = "/standin/kubectl"
 	joinPort     = "6444"
+	// playedByKwok has kwok play a node's kubelet.
+	playedByKwok = "kwok.x-k8s.io/node"
 	beat         = time.Second
 	askBound     = 10 * time.Second
 )
@@ -64,7 +66,7 @@ func k3s(args []string) error {
 	defer stop()
 	switch args[0] {
 	case "--version", "-v":
-		fmt.Println("k3s version " + release + " (a stand-in)")
+		fmt.Fprintln(os.Stdout, "k3s version "+release+" (a stand-in)")
 		return nil
 	case "kubectl":
 		return kubectl(args[1:])
@@ -198,7 +200,7 @@ func join(ctx context.Context) error {
 }
 
 // beNode registers the node, and says what a kubelet would, until it is stopped. That it is ready
-// kwok says; its pods are kwok's too.
+// kwok says, and goes on saying so; its pods are kwok's too.
 func beNode(ctx context.Context, kubeconfig []byte, read *settings, server bool) error {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
@@ -213,16 +215,14 @@ func beNode(ctx context.Context, kubeconfig []byte, read *settings, server bool)
 	if err != nil {
 		return err
 	}
-	fmt.Println("k3s is up and running, a stand-in of " + release)
+	fmt.Fprintln(os.Stdout, "k3s is up and running, a stand-in of "+release)
 	for {
-		if err := report(ctx, client, node, true); err != nil && ctx.Err() == nil {
+		if err := report(ctx, client, node); err != nil && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "reporting the node:", err)
 		}
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), askBound)
-			defer cancel()
-			return report(last, client, node, false)
+			return nil
 		case <-time.After(beat):
 		}
 	}
@@ -250,7 +250,7 @@ func newNode(read *settings, server bool) (*corev1.Node, error) {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        read.NodeName,
-			Annotations: map[string]string{"kwok.x-k8s.io/node": "fake"},
+			Annotations: map[string]string{playedByKwok: "fake"},
 			Labels: map[string]string{
 				corev1.LabelHostname: read.NodeName, corev1.LabelArchStable: "arm64", corev1.LabelOSStable: "linux",
 			},
@@ -277,28 +277,17 @@ func newNode(read *settings, server bool) (*corev1.Node, error) {
 
 // report makes the node, or brings its status up to date; as a kubelet, it leaves labels and taints
 // of a node that is there to others.
-func report(ctx context.Context, client kubernetes.Interface, node *corev1.Node, ready bool) error {
+func report(ctx context.Context, client kubernetes.Interface, node *corev1.Node) error {
 	nodes := client.CoreV1().Nodes()
 	found, err := nodes.Get(ctx, node.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) && ready {
+	if apierrors.IsNotFound(err) {
 		found, err = nodes.Create(ctx, node, metav1.CreateOptions{})
 	}
 	if err != nil {
 		return err
 	}
-	status := corev1.ConditionFalse
-	if ready {
-		status = corev1.ConditionTrue
-	}
 	changed := found.Status.NodeInfo.KubeletVersion != release
-	for i := range found.Status.Conditions {
-		condition := &found.Status.Conditions[i]
-		if condition.Type == corev1.NodeReady && condition.Status != status {
-			condition.Status, changed = status, true
-			condition.LastTransitionTime = metav1.Now()
-		}
-	}
-	if memory := node.Status.Allocatable["memory"]; !memory.Equal(found.Status.Allocatable["memory"]) {
+	if memory := found.Status.Allocatable["memory"]; !memory.Equal(node.Status.Allocatable["memory"]) {
 		changed = true
 	}
 	if !changed {
@@ -349,7 +338,7 @@ func post(ctx context.Context, address, body string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request) //nolint:gosec // the test's address, or the configured server's
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, err
 	}
