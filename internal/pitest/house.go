@@ -154,7 +154,7 @@ func (h *House) answer() {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	})
 	mux.HandleFunc("POST /control-plane", func(w http.ResponseWriter, r *http.Request) {
-		found, err := h.planeOf(h.t.Context(), r.URL.Query().Get("datastore"))
+		found, err := h.planeOf(h.t.Context(), r.URL.Query().Get("datastore")) //nolint:contextcheck // it is forwarded to for as long as the test runs
 		if err != nil {
 			h.t.Logf("no control plane: %v", err)
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
