@@ -255,9 +255,8 @@ func TestCheck_AHostKeyThatChangedShowsBothFingerprints(t *testing.T) {
 
 func TestCheck_AServerWithSeveralKeysShowsTheOneThatIsKept(t *testing.T) {
 	who := newUser(t)
-	s := serve(t, who, says(aPi()))
 	other := newECDSAKey(t)
-	s.settings.AddHostKey(other)
+	s := serve(t, who, says(aPi()), other)
 	for _, kept := range []ssh.Signer{s.key, other} {
 		_, err := check(t.Context(), stackOf(who, nodeAt("orangepi", s.port(), Line(kept.PublicKey()))))
 		require.NoError(t, err)
@@ -278,7 +277,7 @@ func startAgent(t *testing.T, keys ...any) {
 	for _, key := range keys {
 		require.NoError(t, ring.Add(agent.AddedKey{PrivateKey: key}))
 	}
-	folder, err := os.MkdirTemp("", "agent") // t.TempDir is too long for a socket
+	folder, err := os.MkdirTemp("", "agent") //nolint:usetesting // t.TempDir is too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(folder) })
 	socket := filepath.Join(folder, "s")
@@ -355,7 +354,7 @@ func TestCheck_AKeyWithAPassphraseIsRefusedWithoutBeingShown(t *testing.T) {
 func TestCheck_ThroughAJumpHost(t *testing.T) {
 	who := newUser(t)
 	jump := serve(t, who, says(""))
-	jump.passes = true
+	jump.passes.Store(true)
 	target := serve(t, who, says(aPi()))
 	cfg := stackOf(who, target.node("orangepi"), target.node("peachpi"))
 	cfg.Cluster.SSH.Jump = config.Jump{Host: "127.0.0.1", Port: jump.port(), User: "me", HostKey: jump.line()}
@@ -432,7 +431,7 @@ func frozen(t *testing.T, target int, freeze <-chan struct{}) (port int) {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", target))
+			server, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", target))
 			if err != nil {
 				return
 			}

@@ -76,8 +76,8 @@ func (c *connection) login(ctx context.Context) (method ssh.AuthMethod, release 
 	if err != nil {
 		return nil, nil, fmt.Errorf("nothing opens the machines: %s is empty, and the SSH agent does not answer (SSH_AUTH_SOCK): %w; %s", path, err, mend)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	release = sync.OnceFunc(func() { stop(); conn.Close() })
+	stop := context.AfterFunc(ctx, func() { end(conn) })
+	release = sync.OnceFunc(func() { stop(); end(conn) })
 	keys := agent.NewClient(conn)
 	if list, err := keys.List(); err != nil || len(list) == 0 {
 		release()
@@ -104,7 +104,7 @@ func (h *Host) dial(ctx context.Context) (*client, error) {
 		closeJump()
 		return nil, err
 	}
-	return &client{Client: c, close: sync.OnceFunc(func() { c.Close(); closeJump() })}, nil
+	return &client{Client: c, close: sync.OnceFunc(func() { end(c); closeJump() })}, nil
 }
 
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
@@ -124,7 +124,7 @@ func (h *Host) through(ctx context.Context) (dial dialFunc, closeJump func(), er
 	if err != nil {
 		return nil, nil, err
 	}
-	return c.DialContext, func() { c.Close() }, nil
+	return c.DialContext, func() { end(c) }, nil
 }
 
 // connect is one hop.
@@ -150,20 +150,23 @@ func (h *Host) connect(ctx context.Context, dial dialFunc, verify *verifier) (*s
 
 // handshake is bounded by the context: not every connection knows deadlines.
 func handshake(ctx context.Context, conn net.Conn, endpoint string, settings *ssh.ClientConfig) (*ssh.Client, error) {
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { end(conn) })
 	c, channels, requests, err := ssh.NewClientConn(conn, endpoint, settings)
 	switch {
 	case err != nil:
 		stop()
-		conn.Close()
+		end(conn)
 		return nil, err
 	case !stop():
-		c.Close()
+		end(c)
 		return nil, context.Cause(ctx)
 	default:
 		return ssh.NewClient(c, channels, requests), nil
 	}
 }
+
+// end closes a connection, which may have ended by itself.
+func end(conn io.Closer) { _ = conn.Close() }
 
 // verifier holds a host to a key.
 type verifier struct {
@@ -176,7 +179,7 @@ func (h *Host) verifier() (*verifier, error) {
 	if h.HostKey == "" {
 		return nil, h.problemf("read and keep it with: "+h.via.make("trust"), "its host key is not known, so it could be anybody")
 	}
-	kept, _, _, _, err := ssh.ParseAuthorizedKey([]byte(h.HostKey))
+	kept, err := h.keptKey()
 	if err != nil {
 		return nil, h.problemf("take it off the stack file, and run: "+h.via.make("trust"), "%s.hostKey is no key of the form ssh-ed25519 AAAA…", h.Path)
 	}
@@ -190,6 +193,11 @@ func (h *Host) verifier() (*verifier, error) {
 		// A server that has the kind that is kept shows that one; another shows what it has.
 		algorithms: preferring(kept.Type()),
 	}, nil
+}
+
+func (h *Host) keptKey() (ssh.PublicKey, error) {
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(h.HostKey)) //nolint:dogsled // a host key has nothing else
+	return key, err
 }
 
 func preferring(kind string) []string {
@@ -292,8 +300,7 @@ func (h *Host) notLetIn() Problem {
 
 // problemOf is what an error says of the host.
 func (h *Host) problemOf(err error) Problem {
-	var problem Problem
-	if errors.As(err, &problem) {
+	if problem, is := errors.AsType[Problem](err); is {
 		return problem
 	}
 	return h.problemf("", "%v", err)
@@ -319,8 +326,8 @@ func (c *client) keptAlive(ctx context.Context, every time.Duration) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-replied:
-			if err != nil {
-				return nil //nolint:nilerr // the connection is over, and who waits for the command hears of it
+			if err != nil { // the connection is over, and who waits for the command hears of it
+				return nil
 			}
 		case <-time.After(unanswered * every):
 			c.close()

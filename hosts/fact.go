@@ -139,44 +139,82 @@ func (r *reading) number(name string) int64 {
 
 // judge holds a machine against what k3s needs and what the stack file says of it.
 func (c *checker) judge(h *Host, f *Fact, before, after time.Time) Problems {
-	var problems Problems
-	add := func(mend, what string, values ...any) { problems = append(problems, h.problemf(mend, what, values...)) }
-	if f.Machine != "aarch64" && f.Machine != "arm64" {
-		add("install the 64-bit Raspberry Pi OS on it", "its kernel is for %s, and k3s here is for arm64", f.Machine)
+	j := &judgement{Host: h, Fact: f}
+	j.system()
+	j.clockBetween(before, after)
+	j.room()
+	j.cgroups()
+	j.fetches(c.cfg.Cluster.Install.From)
+	j.port()
+	return j.problems
+}
+
+type judgement struct {
+	*Host
+	*Fact
+
+	problems Problems
+}
+
+func (j *judgement) add(mend, what string, values ...any) {
+	j.problems = append(j.problems, j.problemf(mend, what, values...))
+}
+
+func (j *judgement) system() {
+	if j.Machine != "aarch64" && j.Machine != "arm64" {
+		j.add("install the 64-bit Raspberry Pi OS on it", "its kernel is for %s, and k3s here is for arm64", j.Machine)
 	}
-	if !f.systemd {
-		add("install Raspberry Pi OS, or Debian, on it", "it has no systemd, which runs k3s")
+	if !j.systemd {
+		j.add("install Raspberry Pi OS, or Debian, on it", "it has no systemd, which runs k3s")
 	}
-	if early, late := before.Sub(f.clock), f.clock.Sub(after); max(early, late) > clockSkew {
-		add("set it there: sudo timedatectl set-ntp true, or look at the clock here",
-			"its clock says %s, which is %s away from ours", f.clock.UTC().Format(time.RFC3339), max(early, late).Round(time.Second))
+}
+
+// clockBetween: certificates of a clock that is off are not valid yet, or no longer.
+func (j *judgement) clockBetween(before, after time.Time) {
+	if off := max(before.Sub(j.clock), j.clock.Sub(after)); off > clockSkew {
+		j.add("set it there: sudo timedatectl set-ntp true; or look at the clock here",
+			"its clock says %s, which is %s away from ours", j.clock.UTC().Format(time.RFC3339), off.Round(time.Second))
 	}
-	if need := int64(enough(h.Node)); f.Memory < need {
-		add("look at its memory, or set "+h.Path+".memory to what it has: "+h.via.set(h.Path+".memory", mebibytes(f.Memory)),
-			"it has %s of memory, which is too little for the %s of the stack file", mebibytes(f.Memory), h.Node.Memory)
+}
+
+func (j *judgement) room() {
+	if j.Memory < enough(j.Node) {
+		has := mebibytes(j.Memory)
+		j.add("look at its memory, or set "+j.Path+".memory to what it has: "+j.via.set(j.Path+".memory", has),
+			"it has %s of memory, which is too little for the %s of the stack file", has, j.Node.Memory)
 	}
 	free := int64(freeToInstall)
-	if f.K3s != "" {
+	if j.K3s != "" {
 		free = freeToUpgrade
 	}
-	if f.DiskFree < free {
-		add("make room there: sudo apt clean, sudo journalctl --vacuum-size=16M, or a larger SD card",
-			"it has %s free at /, and k3s needs %s", mebibytes(f.DiskFree), mebibytes(free))
+	if j.DiskFree < free {
+		j.add("make room there: sudo apt clean, sudo journalctl --vacuum-size=16M, or a larger SD card",
+			"it has %s free at /, and k3s needs %s", mebibytes(j.DiskFree), mebibytes(free))
 	}
-	// Without root nobody may write there, and that is told already.
-	if !f.cgroupMemory && f.bootFile == "" && f.root {
-		add("add cgroup_memory=1 cgroup_enable=memory to its kernel's command line, and reboot it",
-			"its kernel counts no memory (cgroups), and there is no /boot/firmware/cmdline.txt or /boot/cmdline.txt to change")
+}
+
+// cgroups: without root nobody may write to the boot file, and that is told already.
+func (j *judgement) cgroups() {
+	if !j.cgroupMemory && j.bootFile == "" && j.root {
+		j.add("add cgroup_memory=1 cgroup_enable=memory to its kernel's command line, and reboot it",
+			"its kernel counts no memory (cgroups), and there is no /boot/firmware/cmdline.txt or /boot/cmdline.txt that can be changed")
 	}
-	if from := c.cfg.Cluster.Install.From; f.fetcher == "" && (from == "" || strings.Contains(from, "://")) {
-		add("install one there: sudo apt install curl, or name a folder of this machine in cluster.install.from", "it has neither curl nor wget to fetch k3s with")
+}
+
+func (j *judgement) fetches(from string) {
+	if j.fetcher == "" && (from == "" || strings.Contains(from, "://")) {
+		j.add("install one there: sudo apt install curl, or name a folder of your own machine in cluster.install.from",
+			"it has neither curl nor wget to fetch k3s with")
 	}
-	ours := f.Installation != "" && f.K3s != ""
-	if h.Node.Role == config.Server && f.apiPortTaken && !ours && f.root {
-		add("see what it is: sudo ss -ltnp sport = :6443; another k3s goes with sudo /usr/local/bin/k3s-uninstall.sh",
+}
+
+// port: only root sees whether the k3s there is ours.
+func (j *judgement) port() {
+	ours := j.Installation != "" && j.K3s != ""
+	if j.Node.Role == config.Server && j.apiPortTaken && !ours && j.root {
+		j.add("see what it is: sudo ss -ltnp 'sport = :6443'; another k3s goes with: sudo /usr/local/bin/k3s-uninstall.sh",
 			"something that this program has not installed listens on port 6443")
 	}
-	return problems
 }
 
 // enough memory for the stack file to be right about the machine.

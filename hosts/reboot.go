@@ -60,10 +60,11 @@ type reboot struct {
 // step looks at the machine once, and asks it to reboot if nobody has.
 func (r *reboot) step(ctx context.Context) (done bool, err error) {
 	got, err := r.runWithin(ctx, askBootID)
+	if ctx.Err() != nil {
+		return false, nil //nolint:nilerr // the caller tells of the end, with what was seen before it
+	}
 	var changed *ChangedKeyError
 	switch {
-	case ctx.Err() != nil: // what was seen before is worth more
-		return false, nil
 	case errors.As(err, &changed), err != nil && r.HostKey == "":
 		return false, fmt.Errorf("rebooting: %w", err)
 	case err != nil:

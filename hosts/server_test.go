@@ -7,9 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +33,7 @@ type server struct {
 	// command answers one, and returns its exit status; below 0 the connection is dropped instead.
 	command func(command, stdin string, out, errs io.Writer) int
 	// passes says whether connections may go through.
-	passes bool
+	passes atomic.Bool
 
 	connections sync.Map
 	count       atomic.Int32
@@ -80,19 +82,21 @@ func listen(t *testing.T) *net.TCPListener {
 	return listener.(*net.TCPListener)
 }
 
-// serve starts one that lets the user in.
-func serve(t *testing.T, who *user, command func(command, stdin string, out, errs io.Writer) int) *server {
+// serve starts one that lets the user in, and may have more host keys.
+func serve(t *testing.T, who *user, command func(command, stdin string, out, errs io.Writer) int, more ...ssh.Signer) *server {
 	t.Helper()
 	s := &server{TCPListener: listen(t), key: newHostKey(t), command: command}
 	s.settings = &ssh.ServerConfig{
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			if string(key.Marshal()) != string(who.public.Marshal()) {
-				return nil, fmt.Errorf("unknown key")
+				return nil, errors.New("unknown key")
 			}
-			return nil, nil
+			return &ssh.Permissions{}, nil
 		},
 	}
-	s.settings.AddHostKey(s.key)
+	for _, key := range append(more, s.key) {
+		s.settings.AddHostKey(key)
+	}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -133,7 +137,7 @@ func (s *server) one(conn net.Conn) {
 		switch {
 		case channel.ChannelType() == "session":
 			go s.session(channel, conn)
-		case channel.ChannelType() == "direct-tcpip" && s.passes:
+		case channel.ChannelType() == "direct-tcpip" && s.passes.Load():
 			go forward(channel)
 		default:
 			channel.Reject(ssh.Prohibited, "no")
@@ -174,7 +178,7 @@ func forward(offered ssh.NewChannel) {
 		From   uint32
 	}
 	ssh.Unmarshal(offered.ExtraData(), &target)
-	conn, err := net.Dial("tcp", net.JoinHostPort(target.Host, fmt.Sprint(target.Port)))
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", net.JoinHostPort(target.Host, strconv.FormatUint(uint64(target.Port), 10)))
 	if err != nil {
 		offered.Reject(ssh.ConnectionFailed, err.Error())
 		return

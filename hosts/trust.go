@@ -98,7 +98,7 @@ func Trust(ctx context.Context, list []*Host) []Shown {
 
 func (h *Host) show(ctx context.Context) Shown {
 	shown := Shown{Host: h}
-	if kept, _, _, _, err := ssh.ParseAuthorizedKey([]byte(h.HostKey)); err == nil {
+	if kept, err := h.keptKey(); err == nil {
 		shown.Kept = Fingerprint(kept)
 	}
 	key, err := Scan(ctx, h)

@@ -86,7 +86,7 @@ func (o *onStack) showFacts(cfg *config.Config, facts hosts.Facts) {
 		}
 		fmt.Fprintln(table, strings.Join(row, "\t"))
 	}
-	table.Flush()
+	_ = table.Flush()
 }
 
 func mebibytes(bytes int64) string { return fmt.Sprintf("%dMi", bytes>>20) }
@@ -241,8 +241,7 @@ func (t *truster) sayOnce(problem error) {
 }
 
 func problemOf(s hosts.Shown) error {
-	var problem hosts.Problem
-	if errors.As(s.Err, &problem) {
+	if problem, is := errors.AsType[hosts.Problem](s.Err); is {
 		return problem // it names the host, which may be the jump host
 	}
 	return fmt.Errorf("%s: %w", s.Host, s.Err)
