@@ -3,7 +3,6 @@ package hosts
 import (
 	"context"
 	_ "embed" // the script that a machine is asked with
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,7 +31,7 @@ func Check(ctx context.Context, cfg *config.Config, now func() time.Time, option
 	}
 	via := list[0].via
 	if err := via.ready(ctx); err != nil {
-		return facts, fmt.Errorf("asking the machines of the cluster: %w", errors.Join(ctx.Err(), err))
+		return facts, fmt.Errorf("asking the machines of the cluster: %w", err)
 	}
 	if err := via.throughJump(ctx); err != nil {
 		return facts, err

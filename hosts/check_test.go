@@ -304,7 +304,7 @@ func TestCheck_WithoutAKeyTheAgentOpens(t *testing.T) {
 	require.NoError(t, err)
 	signer, err := ssh.NewSignerFromKey(private)
 	require.NoError(t, err)
-	who := &user{public: signer.PublicKey()}
+	who := &sshUser{public: signer.PublicKey()}
 	s := serve(t, who, says(aPi()))
 	startAgent(t, private)
 	_, err = check(t.Context(), stackOf(who, s.node("orangepi")))
@@ -321,7 +321,7 @@ func TestCheck_WithoutAKeyTheAgentOpens(t *testing.T) {
 
 func TestCheck_WithNeitherKeyNorAgentSaysBothMendsOnce(t *testing.T) {
 	s := serve(t, newUser(t), says(aPi()))
-	cfg := stackOf(&user{}, s.node("orangepi"), s.node("peachpi"))
+	cfg := stackOf(&sshUser{}, s.node("orangepi"), s.node("peachpi"))
 	for name, arrange := range map[string]func(t *testing.T){
 		"there is no SSH agent":         func(t *testing.T) { t.Setenv("SSH_AUTH_SOCK", "") },
 		"the SSH agent does not answer": func(t *testing.T) { t.Setenv("SSH_AUTH_SOCK", filepath.Join(t.TempDir(), "gone")) },
@@ -345,7 +345,7 @@ func TestCheck_AKeyWithAPassphraseIsRefusedWithoutBeingShown(t *testing.T) {
 	block, err := ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte("passphrase"))
 	require.NoError(t, err)
 	for _, key := range []string{"canary", "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary\n", string(block.Bytes)} {
-		_, err = check(t.Context(), stackOf(&user{private: key}, nodeAt("orangepi", 1, "")))
+		_, err = check(t.Context(), stackOf(&sshUser{private: key}, nodeAt("orangepi", 1, "")))
 		require.ErrorContains(t, err, "secrets.sshKey is no SSH private key in PEM, or it has a passphrase")
 		assert.NotContains(t, err.Error(), "canary")
 	}

@@ -47,12 +47,18 @@ type client struct {
 
 // ready says what no host could be asked without: a key, or an agent that has some.
 func (c *connection) ready(ctx context.Context) error {
-	_, release, err := c.login(ctx)
-	if err != nil {
+	within, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	_, release, err := c.login(within)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
 		return err
+	default:
+		release()
+		return nil
 	}
-	release()
-	return nil
 }
 
 // login is how the user is let in: by the stack's key, else by those of the agent.

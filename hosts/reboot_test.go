@@ -42,7 +42,7 @@ func (b *bootable) command(command, _ string, out, errs io.Writer) int {
 	}
 }
 
-func hostOf(t *testing.T, who *user, b *bootable) *Host {
+func hostOf(t *testing.T, who *sshUser, b *bootable) *Host {
 	t.Helper()
 	return All(stackOf(who, serve(t, who, b.command).node("orangepi")), quick, ForStack("production"))[0]
 }

@@ -39,13 +39,13 @@ type server struct {
 	count       atomic.Int32
 }
 
-// user is a key pair that all servers here let in.
-type user struct {
+// sshUser is a key pair that all servers here let in.
+type sshUser struct {
 	private string
 	public  ssh.PublicKey
 }
 
-func newUser(t *testing.T) *user {
+func newUser(t *testing.T) *sshUser {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
@@ -53,7 +53,7 @@ func newUser(t *testing.T) *user {
 	require.NoError(t, err)
 	signer, err := ssh.NewSignerFromKey(key)
 	require.NoError(t, err)
-	return &user{private: string(pem.EncodeToMemory(block)), public: signer.PublicKey()}
+	return &sshUser{private: string(pem.EncodeToMemory(block)), public: signer.PublicKey()}
 }
 
 func newHostKey(t *testing.T) ssh.Signer {
@@ -83,7 +83,7 @@ func listen(t *testing.T) *net.TCPListener {
 }
 
 // serve starts one that lets the user in, and may have more host keys.
-func serve(t *testing.T, who *user, command func(command, stdin string, out, errs io.Writer) int, more ...ssh.Signer) *server {
+func serve(t *testing.T, who *sshUser, command func(command, stdin string, out, errs io.Writer) int, more ...ssh.Signer) *server {
 	t.Helper()
 	s := &server{TCPListener: listen(t), key: newHostKey(t), command: command}
 	s.settings = &ssh.ServerConfig{
@@ -208,7 +208,7 @@ func nodeAt(name string, port int, key string) config.Node {
 }
 
 // stackOf is one of kind pi that the user is let into.
-func stackOf(who *user, nodes ...config.Node) *config.Config {
+func stackOf(who *sshUser, nodes ...config.Node) *config.Config {
 	cfg := &config.Config{}
 	cfg.Cluster.Kind = config.Pi
 	cfg.Cluster.SSH.Timeout = config.Duration{Duration: 20 * time.Second}
@@ -257,6 +257,13 @@ func says(text string) func(command, stdin string, out, errs io.Writer) int {
 	}
 }
 
+// check asks the hosts of a stack, and looks for its key in the error.
 func check(ctx context.Context, cfg *config.Config, options ...Option) (Facts, error) {
-	return Check(ctx, cfg, time.Now, append([]Option{ForStack("me/manager-cluster-state/production")}, options...)...)
+	facts, err := Check(ctx, cfg, time.Now, append([]Option{ForStack("me/manager-cluster-state/production")}, options...)...)
+	for line := range strings.Lines(cfg.Secrets.SSHKey) {
+		if err != nil && strings.Contains(err.Error(), strings.TrimSpace(line)) {
+			panic("a line of the key is in: " + err.Error())
+		}
+	}
+	return facts, err
 }

@@ -30,7 +30,7 @@ func TestTrust_ReadsTheBestKeyWithoutLoggingIn(t *testing.T) {
 	home(t)
 	who := newUser(t)
 	s := serve(t, who, says(""), newECDSAKey(t))
-	stranger := stackOf(&user{}, nodeAt("orangepi", s.port(), ""))
+	stranger := stackOf(&sshUser{}, nodeAt("orangepi", s.port(), ""))
 	shown := Trust(t.Context(), All(stranger))
 	require.Len(t, shown, 1)
 	require.NoError(t, shown[0].Err)
@@ -48,7 +48,7 @@ func TestTrust_HoldsTheKeyAgainstTheOneThatIsKept(t *testing.T) {
 	elliptic := newECDSAKey(t)
 	s := serve(t, newUser(t), says(""), elliptic)
 	other := newHostKey(t)
-	shown := Trust(t.Context(), All(stackOf(&user{},
+	shown := Trust(t.Context(), All(stackOf(&sshUser{},
 		s.node("kiwipi"), nodeAt("orangepi", s.port(), Line(elliptic.PublicKey())), nodeAt("peachpi", s.port(), Line(other.PublicKey())))))
 	assert.True(t, shown[0].IsKept())
 	assert.True(t, shown[1].IsKept(), "it is asked for the kind that is kept")
@@ -76,19 +76,19 @@ func TestTrust_AsksKnownHosts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			home(t, c.line)
-			shown := Trust(t.Context(), All(stackOf(&user{}, nodeAt("orangepi", s.port(), ""))))
+			shown := Trust(t.Context(), All(stackOf(&sshUser{}, nodeAt("orangepi", s.port(), ""))))
 			require.NoError(t, shown[0].Err)
 			assert.Equal(t, c.want, shown[0].Known)
 		})
 	}
 	t.Run("that is broken", func(t *testing.T) {
 		home(t, "127.0.0.1 ssh-ed25519 nonsense")
-		shown := Trust(t.Context(), All(stackOf(&user{}, nodeAt("orangepi", s.port(), ""))))
+		shown := Trust(t.Context(), All(stackOf(&sshUser{}, nodeAt("orangepi", s.port(), ""))))
 		require.ErrorContains(t, shown[0].Err, "known_hosts")
 	})
 	t.Run("without a home", func(t *testing.T) {
 		t.Setenv("HOME", "")
-		shown := Trust(t.Context(), All(stackOf(&user{}, nodeAt("orangepi", s.port(), ""))))
+		shown := Trust(t.Context(), All(stackOf(&sshUser{}, nodeAt("orangepi", s.port(), ""))))
 		require.NoError(t, shown[0].Err)
 	})
 }
@@ -112,7 +112,7 @@ func TestTrust_GoesThroughTheJumpHost(t *testing.T) {
 func TestTrust_OneThatIsSilentHasNoKey(t *testing.T) {
 	home(t)
 	silent := listen(t)
-	shown := Trust(t.Context(), All(stackOf(&user{}, nodeAt("orangepi", silent.Addr().(*net.TCPAddr).Port, "")), withTimeout(50*time.Millisecond)))
+	shown := Trust(t.Context(), All(stackOf(&sshUser{}, nodeAt("orangepi", silent.Addr().(*net.TCPAddr).Port, "")), withTimeout(50*time.Millisecond)))
 	require.ErrorContains(t, shown[0].Err, "does not answer within 50ms")
 	assert.Empty(t, shown[0].Line)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,8 +59,8 @@ END=yes
 
 // sshHost answers every command with a text to whoever has the key.
 type sshHost struct {
-	port        int
-	line, print string
+	port              int
+	line, fingerprint string
 }
 
 func newSSHHost(t *testing.T, public, text string) *sshHost {
@@ -88,7 +89,7 @@ func newSSHHost(t *testing.T, public, text string) *sshHost {
 	t.Cleanup(func() { server.Close() })
 	return &sshHost{
 		port: listener.Addr().(*net.TCPAddr).Port, line: hosts.Line(signer.PublicKey()),
-		print: hosts.Fingerprint(signer.PublicKey()),
+		fingerprint: hosts.Fingerprint(signer.PublicKey()),
 	}
 }
 
@@ -98,9 +99,9 @@ func piStack(t *testing.T) (s *stack.Stack, kiwipi, orangepi *sshHost) {
 	s = tempStack(t)
 	private, public := gittest.Key(t)
 	kiwipi, orangepi = newSSHHost(t, public, fmt.Sprintf(ready, time.Now().Unix())), newSSHHost(t, public, fmt.Sprintf(ready, time.Now().Unix()))
-	content := read(t, s.File())
-	salt := content[strings.Index(content, "encryptionsalt"):]
-	require.NoError(t, os.WriteFile(s.File(), []byte(fmt.Sprintf(piFile, kiwipi.port, orangepi.port)+salt), 0o600))
+	_, salt, found := strings.Cut(read(t, s.File()), "encryptionsalt")
+	require.True(t, found)
+	require.NoError(t, os.WriteFile(s.File(), fmt.Appendf(nil, piFile+"encryptionsalt%s", kiwipi.port, orangepi.port, salt), 0o600))
 	require.NoError(t, s.Set(t.Context(), "secrets.sshKey", private, true))
 	t.Setenv("SSH_AUTH_SOCK", "")
 	t.Setenv("HOME", t.TempDir())
@@ -114,8 +115,8 @@ func TestHostsTrust_KeepsWhatAPersonHasLookedAt(t *testing.T) {
 	require.NoError(t, os.WriteFile(knownHosts, fmt.Appendf(nil, "[127.0.0.1]:%d %s\n", kiwipi.port, kiwipi.line), 0o600))
 	before := read(t, s.File())
 	out := succeeds(t, s, "hosts", "trust", "--dry-run")
-	assert.Contains(t, out, "kiwipi (127.0.0.1): "+kiwipi.print+", as known_hosts has it\n")
-	assert.Contains(t, out, "orangepi (localhost): "+orangepi.print+", not in known_hosts\n")
+	assert.Contains(t, out, "kiwipi (127.0.0.1): "+kiwipi.fingerprint+", as known_hosts has it\n")
+	assert.Contains(t, out, "orangepi (localhost): "+orangepi.fingerprint+", not in known_hosts\n")
 	assert.Contains(t, out, "peachpi is offline, so its key is not read\n")
 	assert.Contains(t, out, "would keep these 2 host keys in "+s.File())
 	assert.Equal(t, before, read(t, s.File()))
@@ -136,7 +137,7 @@ func TestHostsTrust_KeepsWhatAPersonHasLookedAt(t *testing.T) {
 	assert.Contains(t, after, "# Comments stay.")
 
 	out = succeeds(t, s, "hosts", "trust")
-	assert.Contains(t, out, "kiwipi (127.0.0.1): "+kiwipi.print+" is kept already\n")
+	assert.Contains(t, out, "kiwipi (127.0.0.1): "+kiwipi.fingerprint+" is kept already\n")
 	assert.NotContains(t, out, "?")
 	assert.Equal(t, after, read(t, s.File()))
 
@@ -152,7 +153,7 @@ func TestHostsTrust_AKeyThatDiffersIsReplacedOnlyWhenItsHostIsNamed(t *testing.T
 	require.NoError(t, s.Set(t.Context(), "cluster.nodes[1].hostKey", kiwipi.line, false))
 	out, err := on(t, s, "", "hosts", "trust", "--yes")
 	require.ErrorIs(t, err, errUntrusted)
-	assert.Contains(t, out, "orangepi (localhost): it shows "+orangepi.print+", and "+kiwipi.print+" is kept")
+	assert.Contains(t, out, "orangepi (localhost): it shows "+orangepi.fingerprint+", and "+kiwipi.fingerprint+" is kept")
 	assert.Contains(t, out, "--replace localhost")
 	nodes := loaded(t, s).Cluster.Nodes
 	assert.Equal(t, kiwipi.line, nodes[0].HostKey, "the others are kept")
@@ -164,7 +165,7 @@ func TestHostsTrust_AKeyThatDiffersIsReplacedOnlyWhenItsHostIsNamed(t *testing.T
 	_, err = on(t, s, "", "hosts", "trust", "--yes", "--replace", "orangepi.lan")
 	require.ErrorContains(t, err, "--replace orangepi.lan names no machine")
 	out = succeeds(t, s, "hosts", "trust", "--yes", "--replace", "localhost")
-	assert.Contains(t, out, orangepi.print+", instead of "+kiwipi.print)
+	assert.Contains(t, out, orangepi.fingerprint+", instead of "+kiwipi.fingerprint)
 	assert.Equal(t, orangepi.line, loaded(t, s).Cluster.Nodes[1].HostKey)
 }
 
@@ -186,15 +187,15 @@ func TestHostsTrust_TheJumpHostComesFirst(t *testing.T) {
 	public, err := ssh.ParsePrivateKey([]byte(loaded(t, s).Secrets.SSHKey))
 	require.NoError(t, err)
 	jump := newSSHHost(t, hosts.Line(public.PublicKey()), "")
-	for key, value := range map[string]string{"host": "127.0.0.1", "user": "me", "port": fmt.Sprint(jump.port)} {
+	for key, value := range map[string]string{"host": "127.0.0.1", "user": "me", "port": strconv.Itoa(jump.port)} {
 		require.NoError(t, s.Set(t.Context(), "cluster.ssh.jump."+key, value, false))
 	}
 	out := succeeds(t, s, "hosts", "trust", "--dry-run")
-	assert.Contains(t, out, "the jump host (127.0.0.1): "+jump.print)
-	assert.Contains(t, out, kiwipi.print)
+	assert.Contains(t, out, "the jump host (127.0.0.1): "+jump.fingerprint)
+	assert.Contains(t, out, kiwipi.fingerprint)
 	out, err = on(t, s, "n\n", "hosts", "trust")
 	require.ErrorIs(t, err, errDeclined)
-	assert.NotContains(t, out, kiwipi.print)
+	assert.NotContains(t, out, kiwipi.fingerprint)
 	succeeds(t, s, "hosts", "trust", "--yes")
 	cluster := loaded(t, s).Cluster
 	assert.Equal(t, jump.line, cluster.SSH.Jump.HostKey)
