@@ -1,7 +1,6 @@
 package hosts
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -43,11 +42,10 @@ const (
 )
 
 var (
-	tokenPattern   = regexp.MustCompile(`^[0-9a-f]{8,64}$`)
-	bootIDPattern  = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-	wordPattern    = regexp.MustCompile(`^[A-Za-z0-9._+~-]{1,128}$`)
-	pathPattern    = regexp.MustCompile(`^/[A-Za-z0-9._/-]{1,128}$`)
-	errAfterTheEnd = errors.New("there is more after its end")
+	tokenPattern  = regexp.MustCompile(`^[0-9a-f]{8,64}$`)
+	bootIDPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	wordPattern   = regexp.MustCompile(`^[A-Za-z0-9._+~-]{1,128}$`)
+	pathPattern   = regexp.MustCompile(`^/[A-Za-z0-9._/-]{1,128}$`)
 )
 
 // parse reads the script's answer, all of it and nothing else.
@@ -57,9 +55,6 @@ func parse(said string) (*Fact, error) {
 		name, value, found := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		if _, twice := values[name]; !found || twice || !known(name) {
 			return nil, fmt.Errorf("line %s", quote(line))
-		}
-		if _, over := values["END"]; over {
-			return nil, errAfterTheEnd
 		}
 		values[name] = value
 	}
