@@ -59,5 +59,8 @@ say SYSTEMD "$(yes_if command -v systemctl)"
 say FETCHER "$(fetcher)"
 say PORT_6443 "$(yes_if listening)"
 say K3S "$(k3s_version)"
+# There from the first change to the machine until the last is taken back.
+say BEGUN "$(yes_if test -d /var/lib/manager-cluster-state)"
+# There when all of k3s is.
 say INSTALLATION "$(first_line /etc/rancher/k3s/manager-cluster-state)"
 say END yes

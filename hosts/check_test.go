@@ -138,6 +138,18 @@ func TestCheck_WhatIsEnough(t *testing.T) {
 		_, err := check(t.Context(), stackOf(who, node))
 		require.ErrorContains(t, err, "it has 908Mi of memory")
 	})
+	t.Run("an installation that broke off", func(t *testing.T) {
+		node := serve(t, who, says(aPi("K3S=v1.35.0+k3s1", "PORT_6443=yes", "BEGUN=yes"))).node("kiwipi")
+		node.Role = config.Server
+		_, err := check(t.Context(), stackOf(who, node))
+		require.NoError(t, err)
+	})
+	t.Run("something else where ours was begun", func(t *testing.T) {
+		node := serve(t, who, says(aPi("PORT_6443=yes", "BEGUN=yes"))).node("kiwipi")
+		node.Role = config.Server
+		_, err := check(t.Context(), stackOf(who, node))
+		require.ErrorContains(t, err, "listens on port 6443")
+	})
 	t.Run("a foreign k3s on the server", func(t *testing.T) {
 		node := serve(t, who, says(aPi("K3S=v1.30.0+k3s1", "PORT_6443=yes"))).node("kiwipi")
 		node.Role = config.Server

@@ -28,7 +28,7 @@ type Fact struct {
 
 	clock                       time.Time
 	root, cgroupMemory, systemd bool
-	apiPortTaken                bool
+	apiPortTaken, begun         bool
 	bootFile, fetcher           string
 }
 
@@ -72,6 +72,7 @@ func parse(said string) (*Fact, error) {
 		cgroupMemory: r.yes("CGROUP_MEMORY"),
 		systemd:      r.yes("SYSTEMD"),
 		apiPortTaken: r.yes("PORT_6443"),
+		begun:        r.yes("BEGUN"),
 		bootFile:     r.optional("BOOT_FILE", pathPattern),
 		fetcher:      r.optional("FETCHER", wordPattern),
 	}
@@ -203,10 +204,10 @@ func (j *judgement) fetches(from string) {
 	}
 }
 
-// port: only root sees whether the k3s there is ours.
+// port: an installation that broke off has no token yet, and may listen already.
 func (j *judgement) port() {
-	ours := j.Installation != "" && j.K3s != ""
-	if j.Node.Role == config.Server && j.apiPortTaken && !ours && j.root {
+	ours := j.K3s != "" && (j.Installation != "" || j.begun)
+	if j.Node.Role == config.Server && j.apiPortTaken && !ours {
 		j.add("see what it is: sudo ss -ltnp 'sport = :6443'; another k3s goes with: sudo /usr/local/bin/k3s-uninstall.sh",
 			"something that this program has not installed listens on port 6443")
 	}

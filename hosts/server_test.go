@@ -236,7 +236,7 @@ func aPi(but ...string) string {
 	lines := []string{
 		"ROOT=yes", fmt.Sprintf("CLOCK=%d", time.Now().Unix()), "MACHINE=aarch64", "KERNEL=6.12.34+rpt-rpi-v8",
 		"MEMORY_KIB=929792", "DISK_KIB=25165824", "BOOT_ID=" + bootBefore, "CGROUP_MEMORY=no",
-		"BOOT_FILE=/boot/firmware/cmdline.txt", "SYSTEMD=yes", "FETCHER=curl", "PORT_6443=no", "K3S=", "INSTALLATION=", "END=yes",
+		"BOOT_FILE=/boot/firmware/cmdline.txt", "SYSTEMD=yes", "FETCHER=curl", "PORT_6443=no", "K3S=", "BEGUN=no", "INSTALLATION=", "END=yes",
 	}
 	for i, line := range lines {
 		name, _, _ := strings.Cut(line, "=")
