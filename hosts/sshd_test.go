@@ -84,8 +84,8 @@ func startSSHD(t *testing.T, who *sshUser, sudo string, settings ...string) *ssh
 	return &sshd{port: port, line: Line(signer.PublicKey()), user: me.Username}
 }
 
-func (s *sshd) node(name string) config.Node {
-	node := nodeAt(name, s.port, s.line)
+func (s *sshd) node() config.Node {
+	node := nodeAt("kiwipi", s.port, s.line)
 	node.User = s.user
 	return node
 }
@@ -100,7 +100,7 @@ const asItIs = `#!/bin/sh
 func TestRealSSHD_IsAskedDirectlyAndThroughAJumpHost(t *testing.T) {
 	who := newUser(t)
 	target, jump := startSSHD(t, who, asItIs), startSSHD(t, who, asItIs)
-	cfg := stackOf(who, target.node("kiwipi"))
+	cfg := stackOf(who, target.node())
 	facts, err := check(t.Context(), cfg)
 	require.NoError(t, err)
 	assert.Regexp(t, bootIDPattern, facts["kiwipi"].BootID)
@@ -118,13 +118,13 @@ func TestRealSSHD_IsAskedDirectlyAndThroughAJumpHost(t *testing.T) {
 func TestRealSSHD_SaysWhyItDoesNotLetUsIn(t *testing.T) {
 	who, stranger := newUser(t), newUser(t)
 	s := startSSHD(t, who, "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
-	_, err := check(t.Context(), stackOf(stranger, s.node("kiwipi")))
+	_, err := check(t.Context(), stackOf(stranger, s.node()))
 	require.ErrorContains(t, err, "is not let in with secrets.sshKey")
 
-	_, err = check(t.Context(), stackOf(who, s.node("kiwipi")))
+	_, err = check(t.Context(), stackOf(who, s.node()))
 	require.ErrorContains(t, err, "sudo wants a password of user "+s.user)
 
-	node := s.node("kiwipi")
+	node := s.node()
 	node.HostKey = Line(newHostKey(t).PublicKey())
 	_, err = check(t.Context(), stackOf(who, node))
 	var changed *ChangedKeyError
@@ -137,10 +137,10 @@ func TestRealSSHD_SaysWhyItDoesNotLetUsIn(t *testing.T) {
 		require.NoError(t, err)
 	}
 	startAgent(t, keys...)
-	_, err = check(t.Context(), stackOf(&sshUser{}, s.node("kiwipi")))
+	_, err = check(t.Context(), stackOf(&sshUser{}, s.node()))
 	require.ErrorContains(t, err, "not let in with any key of the SSH agent")
 
-	shown := Trust(t.Context(), All(stackOf(&sshUser{}, s.node("kiwipi"))))
+	shown := Trust(t.Context(), All(stackOf(&sshUser{}, s.node())))
 	require.NoError(t, shown[0].Err)
 	assert.Equal(t, s.line, shown[0].Line)
 }
