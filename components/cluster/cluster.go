@@ -39,7 +39,7 @@ func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pu
 		}
 		made.Component, made.Kubeconfig = existing, existing.Kubeconfig
 	case config.K3d:
-		k3d, err := NewK3d(ctx, cfg.Name, &K3dArgs{Name: cfg.Name, K3s: cfg.K3s, Flannel: cfg.Flannel, Nodes: cfg.Nodes}, opts...)
+		k3d, err := makeK3d(ctx, cfg, opts...)
 		if err != nil {
 			return nil, err
 		}
