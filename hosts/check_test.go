@@ -464,7 +464,8 @@ func TestCheck_AMachineThatDiesInTheMiddleIsNoticed(t *testing.T) {
 		<-over
 		return 0
 	})
-	_, err := check(t.Context(), stackOf(who, nodeAt("orangepi", frozen(t, s.port(), freeze), s.line())), quick)
+	_, err := check(t.Context(), stackOf(who, nodeAt("orangepi", frozen(t, s.port(), freeze), s.line())),
+		func(c *connection) { c.keepAlive = 50 * time.Millisecond })
 	require.ErrorContains(t, err, "it went away in the middle of a command: no sign of life for 150ms")
 }
 

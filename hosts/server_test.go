@@ -223,7 +223,7 @@ func withTimeout(timeout time.Duration) Option { return func(c *connection) { c.
 
 // quick looks often.
 func quick(c *connection) {
-	c.pause, c.report, c.keepAlive = 5*time.Millisecond, time.Millisecond, 50*time.Millisecond
+	c.pause, c.report, c.keepAlive = 5*time.Millisecond, time.Millisecond, time.Second
 }
 
 const (
