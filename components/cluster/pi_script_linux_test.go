@@ -445,6 +445,17 @@ func TestScripts_OneRunAtATime(t *testing.T) {
 	m.apply(t, settings, "host")
 }
 
+func TestScripts_WhatTheyStartDoesNotKeepTheLock(t *testing.T) {
+	m := newMachine(t, "32m")
+	settings := ofHost()
+	settings["LOCK"] = "1"
+	m.must(t, ": >/standin/lingers")
+	m.apply(t, settings, "host")
+	m.must(t, "kill -0 $(cat /standin/holder)")
+	defer m.must(t, "kill $(cat /standin/holder)")
+	m.apply(t, settings, "host")
+}
+
 func onServer() map[string]string {
 	return map[string]string{
 		"NODE": "kiwipi", "AGENT": "orangepi", "RELEASE": "v1.35.0+k3s1", "INSTALLATION": "bbbb", "WORKLOADS": "yes",
