@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	forge "github.com/nullify005/manager-cluster-state/rehearsal/forge/github"
+	"github.com/nullify005/manager-cluster-state/rehearsal/plugins/plugintest"
 )
 
 func publicKey(t *testing.T) string {
@@ -85,7 +86,7 @@ func TestDiff_EveryChangeReplacesAndDeletesFirst(t *testing.T) {
 			news, failures := p.check(news)
 			require.Empty(t, failures)
 			response, err := p.Diff(t.Context(), &pulumirpc.DiffRequest{
-				Id: id, Urn: urn, Name: "key", Type: kind, Olds: p.marshal(state), OldInputs: p.marshal(before), News: p.marshal(news),
+				Id: id, Urn: urn, Name: "key", Type: kind, Olds: p.Marshal(state), OldInputs: p.Marshal(before), News: p.Marshal(news),
 			})
 			require.NoError(t, err)
 			return response
@@ -128,9 +129,9 @@ func TestCreate_RegistersTheKey(t *testing.T) {
 func TestCreate_APreviewAsksNobody(t *testing.T) {
 	onEach(t, func(t *testing.T, p *started) {
 		inputs, _ := p.check(someKey(t))
-		response, err := p.Create(t.Context(), &pulumirpc.CreateRequest{Urn: urn, Name: "key", Type: kind, Properties: p.marshal(inputs), Preview: true})
+		response, err := p.Create(t.Context(), &pulumirpc.CreateRequest{Urn: urn, Name: "key", Type: kind, Properties: p.Marshal(inputs), Preview: true})
 		require.NoError(t, err)
-		planned := p.unmarshal(response.GetProperties())
+		planned := p.Unmarshal(response.GetProperties())
 		assert.Equal(t, inputs["key"], planned["key"])
 		assert.False(t, planned["etag"].IsString(), "it is not known yet")
 		assert.Zero(t, p.requests.Load())
@@ -145,7 +146,7 @@ func TestRead_SeesWhatIsThereAndWhatIsGone(t *testing.T) {
 		response, err := p.read(id, inputs, state)
 		require.NoError(t, err)
 		assert.Equal(t, id, response.GetId())
-		assert.Equal(t, inputs["key"], p.unmarshal(response.GetProperties())["key"])
+		assert.Equal(t, inputs["key"], p.Unmarshal(response.GetProperties())["key"])
 
 		p.byHand(p.api.DeployKeys("")[0].ID)
 		response, err = p.read(id, inputs, state)
@@ -160,7 +161,7 @@ func TestRead_Imports(t *testing.T) {
 		id, _ := p.mustCreate(inputs)
 		response, err := p.read(id, nil, nil)
 		require.NoError(t, err)
-		imported := p.unmarshal(response.GetInputs())
+		imported := p.Unmarshal(response.GetInputs())
 		for name, value := range inputs {
 			assert.Equal(t, value, imported[name], name)
 		}
@@ -176,7 +177,7 @@ func TestDelete_TakesTheKeyAway(t *testing.T) {
 		require.NoError(t, p.delete(id, state))
 		require.Len(t, p.api.DeployKeys(""), 1, "the other one stays")
 		// The official plugin answers with GitHub's 404, until a refresh has seen the key gone.
-		if p.standIn {
+		if p.IsStandIn {
 			require.NoError(t, p.delete(id, state))
 			require.ErrorContains(t, p.delete("home", state), "REPOSITORY:NUMBER")
 		}
@@ -189,7 +190,7 @@ func refused(t *testing.T, p *started, inputs resource.PropertyMap, mends ...str
 	_, _, err := p.create(t.Context(), inputs)
 	require.Error(t, err)
 	assert.NotContains(t, err.Error(), token)
-	if p.standIn {
+	if p.IsStandIn {
 		for _, mend := range mends {
 			assert.ErrorContains(t, err, mend)
 		}
@@ -202,8 +203,8 @@ func TestCreate_AWrongTokenIsToldWithTheMend(t *testing.T) {
 		p.configure(resource.PropertyMap{"token": resource.MakeSecret(resource.NewProperty(wrong))})
 		refused(t, p, someKey(t), "registering a deploy key of somebody/home: GitHub answers 401 Bad credentials",
 			"export GITHUB_TOKEN=…, or pulumi config set --secret github:token", "Administration: read and write")
-		assert.NotContains(t, p.said.String(), wrong)
-		if p.standIn {
+		assert.NotContains(t, p.Said.String(), wrong)
+		if p.IsStandIn {
 			p.configure(nil)
 			refused(t, p, someKey(t), "GitHub answers 401", "no token is set")
 		}
@@ -260,13 +261,13 @@ func TestCalls_GiveUpOnAServerThatFailsForEver(t *testing.T) {
 		id, state := p.mustCreate(inputs)
 		p.requests.Store(0)
 		p.api.Fail(forge.Fault{Kind: forge.ServerError, Times: 1000})
-		require.Error(t, within(t, time.Minute, func() error {
+		require.Error(t, plugintest.Within(t, time.Minute, func() error {
 			_, err := p.read(id, inputs, state)
 			return err
 		}), "an outage is not taken for a key that is gone")
-		require.Error(t, within(t, time.Minute, func() error { return p.delete(id, state) }))
+		require.Error(t, plugintest.Within(t, time.Minute, func() error { return p.delete(id, state) }))
 		refused(t, p, someKey(t), "GitHub answers 502 Bad Gateway")
-		if p.standIn {
+		if p.IsStandIn {
 			assert.EqualValues(t, 3*4, p.requests.Load(), "each call is tried four times")
 		}
 		p.api.Heal()
@@ -275,7 +276,7 @@ func TestCalls_GiveUpOnAServerThatFailsForEver(t *testing.T) {
 }
 
 func TestCreate_AKeyWhoseReadFailsIsNotLost(t *testing.T) {
-	p := start(t, standInPath)
+	p := startStandIn(t)
 	p.api.Fail(forge.Fault{Kind: forge.ServerError, Times: 1000, Method: "GET", Path: "/keys"})
 	id, state := p.mustCreate(someKey(t))
 	assert.Equal(t, fmt.Sprintf("%s:%d", repository, p.api.DeployKeys("")[0].ID), id)
@@ -291,7 +292,7 @@ func TestCalls_EndAtOnceWhenTheEngineIsInterrupted(t *testing.T) {
 		"by the end of the call": func(_ *started, cancel context.CancelFunc) { cancel() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, standInPath)
+			p := startStandIn(t)
 			p.api.Fail(forge.Fault{Kind: forge.RateLimit, RetryAfter: 200})
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -303,16 +304,16 @@ func TestCalls_EndAtOnceWhenTheEngineIsInterrupted(t *testing.T) {
 			}()
 			require.Eventually(t, func() bool { return p.requests.Load() == 1 }, 10*time.Second, 5*time.Millisecond)
 			interrupt(p, cancel)
-			require.Error(t, within(t, 5*time.Second, func() error { return <-ended }))
+			require.Error(t, plugintest.Within(t, 5*time.Second, func() error { return <-ended }))
 			assert.EqualValues(t, 1, p.requests.Load())
 		})
 	}
 }
 
 func TestCreate_ALimitThatLastsTooLongIsTold(t *testing.T) {
-	p := start(t, standInPath)
+	p := startStandIn(t)
 	p.api.Fail(forge.Fault{Kind: forge.RateLimit, RetryAfter: 3600})
-	require.NoError(t, within(t, 10*time.Second, func() error {
+	require.NoError(t, plugintest.Within(t, 10*time.Second, func() error {
 		refused(t, p, someKey(t), "rate limit for this token is used up until 20", "try again then")
 		return nil
 	}))
@@ -330,7 +331,7 @@ func TestPlugin_SaysItsTokenToGitHubAlone(t *testing.T) {
 		require.Error(t, err)
 		assert.NotContains(t, err.Error(), token)
 		require.NoError(t, p.delete(id, state))
-		assert.NotContains(t, p.said.String(), token)
+		assert.NotContains(t, p.Said.String(), token)
 	})
 }
 
@@ -338,11 +339,11 @@ func TestCheckConfig_TheTokenIsSecret(t *testing.T) {
 	onEach(t, func(t *testing.T, p *started) {
 		response, err := p.CheckConfig(t.Context(), &pulumirpc.CheckRequest{
 			Urn: "urn:pulumi:test::manager-cluster-state::pulumi:providers:github::github", Name: "github", Type: "pulumi:providers:github",
-			News: p.marshal(resource.PropertyMap{"owner": resource.NewProperty(owner), "token": resource.NewProperty(token)}),
+			News: p.Marshal(resource.PropertyMap{"owner": resource.NewProperty(owner), "token": resource.NewProperty(token)}),
 		})
 		require.NoError(t, err)
 		assert.Empty(t, response.GetFailures())
-		checked := p.unmarshal(response.GetInputs())
+		checked := p.Unmarshal(response.GetInputs())
 		assert.True(t, checked["token"].IsSecret())
 		assert.Equal(t, owner, checked["owner"].StringValue())
 	})
@@ -353,7 +354,7 @@ func TestCreate_WhatIsSecretStaysSecret(t *testing.T) {
 		inputs := someKey(t)
 		inputs["title"] = resource.MakeSecret(inputs["title"])
 		_, state := p.mustCreate(inputs)
-		assert.True(t, state["title"].IsSecret() || !p.standIn)
+		assert.True(t, state["title"].IsSecret() || !p.IsStandIn)
 		assert.Equal(t, "flux", plain(state["title"]).StringValue())
 	})
 }
