@@ -81,9 +81,19 @@ func TestCreate_APreviewRunsNothing(t *testing.T) {
 		assert.True(t, planned[stderrKey].IsComputed())
 
 		thing := p.mustCreate(kind, news)
-		updated, err := p.update(thing, inputs(map[string]any{"create": "false"}), true)
-		require.NoError(t, err)
-		assert.True(t, updated.state[stdoutKey].IsComputed())
+		for name, test := range map[string]struct {
+			news  resource.PropertyMap
+			known bool
+		}{
+			"changed": {inputs(map[string]any{"create": "false"}), false},
+			"taken":   {inputs(nil), false},
+			"added":   {with(news, properties(map[string]any{"stdin": "new"})), true},
+			"same":    {news, true},
+		} {
+			updated, err := p.update(thing, test.news, true)
+			require.NoError(t, err)
+			assert.Equal(t, !test.known, updated.state[stdoutKey].IsComputed(), name)
+		}
 	})
 }
 
@@ -108,6 +118,7 @@ func TestCheck_TakesWhatIsNotKnownYet(t *testing.T) {
 
 func TestCheck_TellsEveryInputThatIsWrong(t *testing.T) {
 	onEach(t, func(t *testing.T, p *started) {
+		assert.Empty(t, p.checked(localCommandTok, properties(map[string]any{"create": nil})), "what is null is not there")
 		_, failures := p.check(localCommandTok, properties(map[string]any{"create": 3.0, "colour": "green", "environment": "A=b"}))
 		for _, name := range []string{"create", "colour", "environment"} {
 			assert.Contains(t, fmt.Sprint(failures), name)
@@ -322,6 +333,11 @@ func TestRead_LeavesEverythingAsItIs(t *testing.T) {
 		assert.Equal(t, thing.id, response.GetId())
 		assert.True(t, thing.state.DeepEquals(p.Unmarshal(response.GetProperties())))
 		assert.True(t, thing.inputs.DeepEquals(p.Unmarshal(response.GetInputs())))
+
+		response, err = p.Read(t.Context(), &pulumirpc.ReadRequest{Id: "imported", Urn: urnOf(kind), Name: "thing", Type: string(kind)})
+		require.NoError(t, err)
+		assert.Equal(t, "imported", response.GetId())
+		assert.NotNil(t, response.GetProperties(), "or else it would be gone")
 	})
 }
 
@@ -461,7 +477,7 @@ func runAgent(t *testing.T, privateKey string) (socket string) {
 	keyring := agent.NewKeyring()
 	require.NoError(t, keyring.Add(agent.AddedKey{PrivateKey: key}))
 	// Of a short name: that of a socket can't be long.
-	dir, err := os.MkdirTemp("", "agent")
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // its paths are long
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "s")
@@ -526,6 +542,35 @@ func TestRemote_DialsNoMoreWhenTheEngineIsInterrupted(t *testing.T) {
 		require.NoError(t, err)
 		require.Error(t, plugintest.Within(t, 10*time.Second, func() error { return <-ended }))
 		assert.Contains(t, p.Said.String(), "Dial 1/inf failed: retrying")
+	})
+}
+
+func TestRemote_ACommandThatRunsIsEndedByNobody(t *testing.T) {
+	onEach(t, func(t *testing.T, p *started) {
+		host := newHost(t)
+		news := host.remote(properties(map[string]any{"create": "echo > begun; until [ -e go ]; do sleep 0.05; done; echo whole"}))
+		type result struct {
+			made
+
+			err error
+		}
+		ended := make(chan result, 1)
+		go func() {
+			thing, err := p.createIn(t.Context(), remoteCommandTok, news, 600)
+			ended <- result{thing, err}
+		}()
+		require.Eventually(t, func() bool {
+			_, err := os.Stat(filepath.Join(host.home, "begun"))
+			return err == nil
+		}, 20*time.Second, 5*time.Millisecond)
+		_, err := p.Cancel(t.Context(), &emptypb.Empty{})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(host.home, "go"), nil, 0o600))
+		require.NoError(t, plugintest.Within(t, 20*time.Second, func() error {
+			result := <-ended
+			assert.Equal(t, "whole", said(result.state, stdoutKey))
+			return result.err
+		}))
 	})
 }
 
