@@ -62,8 +62,13 @@ type Pi struct {
 
 	// Kubeconfig of the cluster's admin; a secret.
 	Kubeconfig pulumi.StringOutput
-	// Server is the installation of the server: what lives in the cluster goes with it.
-	Server pulumi.Resource
+	// Identity tells this cluster from every other, also one that is made in its place. It is an
+	// output of the server, so that the engine knows what depends on it before it is made anew.
+	Identity pulumi.StringOutput
+	// DeletedWith is for the option of that name of what lives in the cluster: it is gone with it,
+	// and nobody need ask an API server that is gone too. It is not the server itself: of what is
+	// deleted to be replaced, the engine counts only the dependents as deleted.
+	DeletedWith pulumi.Resource
 	// Joined are what to wait for until every node is a ready member of the cluster.
 	Joined []pulumi.Resource
 
@@ -125,7 +130,9 @@ func (p *Pi) newServer(ctx *pulumi.Context) error {
 	if err != nil {
 		return err
 	}
-	p.Server, p.last = server, []pulumi.Resource{server}
+	p.last = []pulumi.Resource{server}
+	identity := server.ID().ApplyT(func(pulumi.ID) string { return p.name + "-" + p.args.Installations[p.server.Name] })
+	p.Identity = identity.(pulumi.StringOutput) //nolint:forcetypeassert // what the function returns
 	// Another installation has another token, and another kubeconfig; another release may have
 	// renewed the certificate in it.
 	p.token, err = p.newStep(ctx, p.server, "token", &step{
@@ -134,6 +141,7 @@ func (p *Pi) newServer(ctx *pulumi.Context) error {
 	if err != nil {
 		return err
 	}
+	p.DeletedWith = p.token
 	p.admin, err = p.newStep(ctx, p.server, "kubeconfig", &step{
 		stdin:  script([]setting{{"NODE", p.server.Name}, {"RELEASE", p.args.Cluster.K3s}}, "kubeconfig"),
 		secret: true, triggers: pulumi.Array{server.ID()},
@@ -190,7 +198,7 @@ func (p *Pi) newAgent(ctx *pulumi.Context, node config.Node) error {
 		// An agent that is installed anew leaves the cluster first: the trigger is what has the
 		// engine delete this one before that one.
 		triggers: pulumi.Array{agent.ID()},
-	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn([]pulumi.Resource{agent}), pulumi.DeletedWith(p.Server))
+	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn([]pulumi.Resource{agent}), pulumi.DeletedWith(p.DeletedWith))
 	if err != nil {
 		return err
 	}

@@ -173,14 +173,14 @@ func TestPi_AgentsAreAChainAfterTheServer(t *testing.T) {
 	}
 	require.Len(t, made.Joined, 1)
 	names := make(chan string, 2)
-	for _, r := range []pulumi.Resource{made.Joined[0], made.Server} {
+	for _, r := range []pulumi.Resource{made.Joined[0], made.DeletedWith} {
 		r.URN().ApplyT(func(urn pulumi.URN) string {
 			names <- resource.URN(urn).Name()
 			return ""
 		})
 	}
 	got := []string{<-names, <-names}
-	assert.ElementsMatch(t, []string{"home-peachpi-member", "home-kiwipi-k3s"}, got)
+	assert.ElementsMatch(t, []string{"home-peachpi-member", "home-kiwipi-token"}, got)
 }
 
 func TestPi_NoSecretIsWhereItCouldBeSeen(t *testing.T) {
@@ -260,7 +260,7 @@ func TestPi_AnotherInstallationReplacesK3sAndWhatIsReadFromIt(t *testing.T) {
 func TestPi_MembersGoWithTheServer(t *testing.T) {
 	p := newPis()
 	steps := p.steps(t, p.args())
-	assert.Equal(t, "home-kiwipi-k3s", resource.URN(steps["home-orangepi-member"].RPC.GetDeletedWith()).Name())
+	assert.Equal(t, "home-kiwipi-token", resource.URN(steps["home-orangepi-member"].RPC.GetDeletedWith()).Name())
 	assert.Empty(t, steps["home-orangepi-k3s"].RPC.GetDeletedWith(), "it is uninstalled whatever becomes of the server")
 }
 

@@ -5,12 +5,12 @@ set -e
 service=k3s
 [ "$INSTALL_K3S_EXEC" = server ] || service=k3s-agent
 echo "install.sh $INSTALL_K3S_EXEC" >>/standin/log
-mkdir -p /etc/systemd/system /var/lib/rancher/k3s/server
-echo secret >/var/lib/rancher/k3s/server/node-token
+mkdir -p /etc/systemd/system
 ln -sf k3s /usr/local/bin/crictl
 echo "$service" >"/etc/systemd/system/$service.service"
 cat >"/usr/local/bin/$service-uninstall.sh" <<END
 #!/bin/sh
+test "$service" = k3s-agent || rm -f /standin/nodes/*
 rm -rf /etc/rancher/k3s /usr/local/bin/k3s /etc/systemd/system/$service.service /standin/active/$service "\$0"
 END
 chmod 755 "/usr/local/bin/$service-uninstall.sh"
