@@ -13,38 +13,58 @@ import (
 	"strings"
 
 	"golang.org/x/mod/semver"
+
+	"github.com/nullify005/manager-cluster-state/config"
 )
 
-const githubPlugin = "pulumi-resource-github"
+const (
+	githubPlugin  = "github"
+	commandPlugin = "command"
+)
 
-// ensureGitHubPlugin leaves a github plugin where Pulumi looks for one of the SDK's version:
-// the official one where this machine has it, else the stand-in of rehearsal/plugins/github,
-// built from the project.
+// pluginFile is the name of a plugin's program.
+func pluginFile(name string) string { return "pulumi-resource-" + name }
+
 func (r *Rehearsal) ensureGitHubPlugin(ctx context.Context) error {
-	version, err := r.sdkVersion("github.com/pulumi/pulumi-github/sdk/v6")
+	return r.ensurePlugin(ctx, githubPlugin, "github.com/pulumi/pulumi-github/sdk/v6")
+}
+
+// ensureCommandPlugin is for the clusters that the program makes; an existing one takes no command.
+func (r *Rehearsal) ensureCommandPlugin(ctx context.Context) error {
+	rehearsed, err := r.Rehearsed()
+	if err != nil || rehearsed.Cluster.Kind == config.Existing {
+		return err
+	}
+	return r.ensurePlugin(ctx, commandPlugin, "github.com/pulumi/pulumi-command/sdk")
+}
+
+// ensurePlugin leaves a plugin where Pulumi looks for one of the SDK's version: the official one
+// where this machine has it, else the stand-in of rehearsal/plugins, built from the project.
+func (r *Rehearsal) ensurePlugin(ctx context.Context, name, sdk string) error {
+	version, err := r.sdkVersion(sdk)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(r.folder.pulumiHome(), "plugins", "resource-github-"+version, githubPlugin)
-	official, err := officialGitHubPlugin(version)
+	path := filepath.Join(r.folder.pulumiHome(), "plugins", "resource-"+name+"-"+version, pluginFile(name))
+	official, err := officialPlugin(name, version)
 	if err != nil {
-		return fmt.Errorf("looking for the official github plugin: %w", err)
+		return fmt.Errorf("looking for the official %s plugin: %w", name, err)
 	}
 	if official != "" {
-		r.log.Info("using the official github plugin", "path", official)
+		r.log.Info("using the official "+name+" plugin", "path", official)
 		if err := link(official, path); err != nil {
-			return fmt.Errorf("linking %s: %w", githubPlugin, err)
+			return fmt.Errorf("linking %s: %w", pluginFile(name), err)
 		}
 		return nil
 	}
-	r.log.Info("using the stand-in of the github plugin: the official one is not on this machine")
+	r.log.Info("using the stand-in of the " + name + " plugin: the official one is not on this machine")
 	// A link would have the build overwrite what it leads to.
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("removing the link to the official github plugin: %w", err)
+			return fmt.Errorf("removing the link to the official %s plugin: %w", name, err)
 		}
 	}
-	return r.build(ctx, "./rehearsal/plugins/github", path, "-ldflags", "-s -w -X main.version="+version)
+	return r.build(ctx, "./rehearsal/plugins/"+name, path, "-ldflags", "-s -w -X main.version="+version)
 }
 
 // build builds a program of the project. Go's cache makes the second time quick.
@@ -76,10 +96,10 @@ func (r *Rehearsal) sdkVersion(module string) (string, error) {
 	return string(found[1]), nil
 }
 
-// officialGitHubPlugin is the path of the official plugin, if this machine has one of the
+// officialPlugin is the path of the official plugin, if this machine has one of the
 // SDK's major version that is no older: on PATH, or among the plugins of the user's Pulumi.
-func officialGitHubPlugin(version string) (string, error) {
-	if path, err := exec.LookPath(githubPlugin); err == nil {
+func officialPlugin(name, version string) (string, error) {
+	if path, err := exec.LookPath(pluginFile(name)); err == nil {
 		return filepath.Abs(path)
 	}
 	home := os.Getenv("PULUMI_HOME")
@@ -96,11 +116,11 @@ func officialGitHubPlugin(version string) (string, error) {
 	}
 	path, best := "", ""
 	for _, entry := range entries {
-		installed, found := strings.CutPrefix(entry.Name(), "resource-github-")
+		installed, found := strings.CutPrefix(entry.Name(), "resource-"+name+"-")
 		if !found || semver.Major(installed) != semver.Major(version) || semver.Compare(installed, version) < 0 {
 			continue
 		}
-		candidate := filepath.Join(home, "plugins", entry.Name(), githubPlugin)
+		candidate := filepath.Join(home, "plugins", entry.Name(), pluginFile(name))
 		if _, err := os.Stat(candidate); err == nil && semver.Compare(installed, best) > 0 {
 			path, best = candidate, installed
 		}

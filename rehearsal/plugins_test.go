@@ -14,7 +14,7 @@ func bareMachine(t *testing.T) (home string) {
 	t.Helper()
 	home = t.TempDir()
 	t.Setenv("PULUMI_HOME", filepath.Join(home, ".pulumi"))
-	if path, err := officialGitHubPlugin("v6.0.0"); path != "" || err != nil {
+	if path, err := officialPlugin(githubPlugin, "v6.0.0"); path != "" || err != nil {
 		t.Skipf("the official plugin is on PATH: %s %v", path, err)
 	}
 	return home
@@ -30,7 +30,7 @@ func newRehearsal(t *testing.T) *Rehearsal {
 
 func installedGitHubPlugin(t *testing.T, r *Rehearsal) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(r.folder.pulumiHome(), "plugins", "resource-github-v6.*", githubPlugin))
+	found, err := filepath.Glob(filepath.Join(r.folder.pulumiHome(), "plugins", "resource-github-v6.*", pluginFile(githubPlugin)))
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	return found[0]
@@ -39,7 +39,7 @@ func installedGitHubPlugin(t *testing.T, r *Rehearsal) string {
 // install puts a file in the place of an official plugin.
 func install(t *testing.T, home, version string) string {
 	t.Helper()
-	path := filepath.Join(home, ".pulumi", "plugins", "resource-github-"+version, githubPlugin)
+	path := filepath.Join(home, ".pulumi", "plugins", "resource-github-"+version, pluginFile(githubPlugin))
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 	require.NoError(t, os.WriteFile(path, []byte("official"), 0o700))
 	return path
@@ -73,7 +73,7 @@ func TestGitHubPlugin_TheOfficialOneIsPreferredAndNeverOverwritten(t *testing.T)
 	info, err := os.Lstat(path)
 	require.NoError(t, err)
 	assert.True(t, info.Mode().IsRegular(), "the stand-in again")
-	content, err := os.ReadFile(filepath.Join(home, "away", githubPlugin))
+	content, err := os.ReadFile(filepath.Join(home, "away", pluginFile(githubPlugin)))
 	require.NoError(t, err)
 	assert.Equal(t, "official", string(content))
 }
@@ -83,13 +83,13 @@ func TestGitHubPlugin_AnOfficialOneOfTheWrongVersionIsNone(t *testing.T) {
 	for _, version := range []string{"v5.26.0", "v6.1.0", "v7.0.0", "nonsense"} {
 		install(t, home, version)
 	}
-	path, err := officialGitHubPlugin("v6.14.1")
+	path, err := officialPlugin(githubPlugin, "v6.14.1")
 	require.NoError(t, err)
 	assert.Empty(t, path)
 
 	install(t, home, "v6.14.1")
 	newest := install(t, home, "v6.20.0")
-	path, err = officialGitHubPlugin("v6.14.1")
+	path, err = officialPlugin(githubPlugin, "v6.14.1")
 	require.NoError(t, err)
 	assert.Equal(t, newest, path)
 }
