@@ -23,12 +23,17 @@ type Cluster struct {
 	Kubeconfig pulumi.StringOutput
 	// Provider talks to the cluster.
 	Provider *kubernetes.Provider
+	// Created is the resource that the cluster lives and dies with, and with it whatever is on the
+	// cluster; nil of an existing one.
+	Created pulumi.Resource
+	// Installations tell the installation that each node is of; none of an existing cluster.
+	Installations map[string]string
 }
 
 // New makes, or finds, the cluster that cfg describes, and the provider that talks to it.
 // A relative kubeconfig path counts from projectDir.
 func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
-	made := &Cluster{}
+	made, identifier := &Cluster{}, cfg.Name
 	switch cfg.Kind {
 	case config.Existing:
 		existing, err := NewExisting(ctx, cfg.Name, &ExistingArgs{
@@ -43,14 +48,23 @@ func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pu
 		if err != nil {
 			return nil, err
 		}
-		made.Component, made.Kubeconfig = k3d, k3d.Kubeconfig
+		made.Component, made.Kubeconfig, made.Created = k3d, k3d.Kubeconfig, k3d.Created
+		made.Installations = map[string]string{}
+		for _, node := range cfg.Nodes {
+			made.Installations[node.Name] = k3d.Installation
+		}
+		identifier += "/" + k3d.Installation
 	case config.Pi:
 		return nil, fmt.Errorf("cluster.kind is pi: %w; rehearse the stack with make up STACK=%s, "+
 			"or set cluster.kind to existing with a kubeconfig of a k3s that already runs", ErrNotBuilt, ctx.Stack())
 	default:
 		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", cfg.Kind)
 	}
-	provider, err := NewProvider(ctx, cfg.Name, made.Kubeconfig, cfg.Context, pulumi.Parent(made.Component))
+	ofCluster := []pulumi.ResourceOption{pulumi.Parent(made.Component)}
+	if made.Created != nil {
+		ofCluster = append(ofCluster, pulumi.DeletedWith(made.Created))
+	}
+	provider, err := NewProvider(ctx, cfg.Name, identifier, made.Kubeconfig, cfg.Context, ofCluster...)
 	if err != nil {
 		return nil, err
 	}
@@ -64,12 +78,12 @@ func secret(text pulumi.StringInput) pulumi.StringOutput {
 }
 
 // NewProvider makes the one Kubernetes provider of a stack. It is replaced, and everything
-// with it, only when the cluster's name changes: a rotated kubeconfig is an update.
+// with it, only when the cluster is another one: a rotated kubeconfig is an update.
 func NewProvider(
-	ctx *pulumi.Context, clusterName string, kubeconfig pulumi.StringOutput, context string, opts ...pulumi.ResourceOption,
+	ctx *pulumi.Context, clusterName, identifier string, kubeconfig pulumi.StringOutput, context string, opts ...pulumi.ResourceOption,
 ) (*kubernetes.Provider, error) {
 	args := &kubernetes.ProviderArgs{
-		ClusterIdentifier:      pulumi.String(clusterName),
+		ClusterIdentifier:      pulumi.String(identifier),
 		EnableConfigMapMutable: pulumi.Bool(true),
 		EnableSecretMutable:    pulumi.Bool(true),
 		EnableServerSideApply:  pulumi.Bool(true),

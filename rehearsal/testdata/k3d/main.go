@@ -33,5 +33,6 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 		return err
 	}
 	ctx.Export("kubeconfig", on.Kubeconfig)
+	ctx.Export(cluster.InstallationsOutput, pulumi.ToStringMap(on.Installations))
 	return nil
 }
