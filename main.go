@@ -48,7 +48,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	}
 	keys, err := sealing.NewKeys(ctx, "sealing-keys", &sealing.KeysArgs{
 		Keys: cfg.Sealing.Keys, Protect: cfg.Sealing.Protect, Provider: on.Provider,
-	})
+	}, on.On...)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 		Kubeconfig:   on.Kubeconfig,
 		Context:      cfg.Cluster.Context,
 		ReadyTimeout: cfg.ReadyTimeout.Duration,
-	})
+	}, on.On...)
 	if err != nil {
 		return err
 	}

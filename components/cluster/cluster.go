@@ -23,9 +23,9 @@ type Cluster struct {
 	Kubeconfig pulumi.StringOutput
 	// Provider talks to the cluster.
 	Provider *kubernetes.Provider
-	// Created is the resource that the cluster lives and dies with, and with it whatever is on the
-	// cluster; nil of an existing one.
-	Created pulumi.Resource
+	// On are the options of what is on the cluster. Of one that the program makes, nothing is to be
+	// deleted there that goes with the installation; its API may be gone already.
+	On []pulumi.ResourceOption
 	// Installations tell the installation that each node is of; none of an existing cluster.
 	Installations map[string]string
 }
@@ -48,7 +48,7 @@ func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pu
 		if err != nil {
 			return nil, err
 		}
-		made.Component, made.Kubeconfig, made.Created = k3d, k3d.Kubeconfig, k3d.Created
+		made.Component, made.Kubeconfig = k3d, k3d.Kubeconfig
 		made.Installations = map[string]string{}
 		for _, node := range cfg.Nodes {
 			made.Installations[node.Name] = k3d.Installation
@@ -60,15 +60,16 @@ func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pu
 	default:
 		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", cfg.Kind)
 	}
-	ofCluster := []pulumi.ResourceOption{pulumi.Parent(made.Component)}
-	if made.Created != nil {
-		ofCluster = append(ofCluster, pulumi.DeletedWith(made.Created))
-	}
-	provider, err := NewProvider(ctx, cfg.Name, identifier, made.Kubeconfig, cfg.Context, ofCluster...)
+	provider, err := NewProvider(ctx, cfg.Name, identifier, made.Kubeconfig, cfg.Context, pulumi.Parent(made.Component))
 	if err != nil {
 		return nil, err
 	}
 	made.Provider = provider
+	if made.Installations != nil {
+		// Not with the command that makes the cluster: the engine doesn't count that as deleted
+		// while it is deleted before it is replaced. The provider is replaced with each installation.
+		made.On = []pulumi.ResourceOption{pulumi.DeletedWith(provider)}
+	}
 	return made, nil
 }
 

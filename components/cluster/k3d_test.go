@@ -232,14 +232,12 @@ func TestK3d_TheKubeconfigIsSecretAndReadAnewOfEachInstallation(t *testing.T) {
 	}
 }
 
-func TestK3d_WhatIsOnItGoesWithIt(t *testing.T) {
+func TestK3d_TheProviderIsOfOneInstallation(t *testing.T) {
 	newK3dMachine(t)
 	s := &k3dRun{}
 	require.NoError(t, s.run(laptop(k3dRelease), false))
 	provider := s.recorder.OfType("pulumi:providers:kubernetes")["dev"]
 	assert.Equal(t, "dev/"+s.installation(), provider.Inputs["clusterIdentifier"].StringValue(), "another installation has other objects")
-	assert.Equal(t, "dev", resource.URN(provider.RPC.GetDeletedWith()).Name())
-	assert.Equal(t, "command:local:Command", string(resource.URN(provider.RPC.GetDeletedWith()).Type()))
 }
 
 func TestK3d_NeedsARelease(t *testing.T) {

@@ -28,7 +28,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	}
 	_, err = corev1.NewNamespace(ctx, "trial", &corev1.NamespaceArgs{
 		Metadata: &metav1.ObjectMetaArgs{Name: pulumi.String("trial")},
-	}, pulumi.Provider(on.Provider), pulumi.Parent(on.Provider))
+	}, append(on.On, pulumi.Provider(on.Provider))...)
 	if err != nil {
 		return err
 	}
