@@ -146,7 +146,7 @@ func (s *k3dRun) run(cfg *config.Cluster, preview bool) error {
 	s.recorder.Outputs = map[string]resource.PropertyMap{"command:local:Command": {"stdout": resource.NewProperty(kubeconfig)}}
 	return s.recorder.Run(func(ctx *pulumi.Context) error {
 		ctx.Log = s
-		_, err := cluster.New(ctx, cfg, "")
+		_, err := cluster.New(ctx, &config.Config{Cluster: *cfg}, "")
 		return err
 	}, preview)
 }
@@ -230,6 +230,14 @@ func TestK3d_TheKubeconfigIsSecretAndReadAnewOfEachInstallation(t *testing.T) {
 	for _, r := range s.recorder.OfType("command:local:Command") {
 		assert.Equal(t, "dev", r.Parent())
 	}
+}
+
+func TestK3d_TheProviderIsOfOneInstallation(t *testing.T) {
+	newK3dMachine(t)
+	s := &k3dRun{}
+	require.NoError(t, s.run(laptop(k3dRelease), false))
+	provider := s.recorder.OfType("pulumi:providers:kubernetes")["dev"]
+	assert.Equal(t, "dev/"+s.installation(), provider.Inputs["clusterIdentifier"].StringValue(), "another installation has other objects")
 }
 
 func TestK3d_NeedsARelease(t *testing.T) {

@@ -3,7 +3,6 @@ package dockertest
 import (
 	_ "embed"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -40,11 +39,10 @@ func lacks() string {
 	if os.Geteuid() != 0 {
 		return "that takes root; start Docker, or run the tests as root"
 	}
-	if _, err := exec.LookPath("dockerd"); err != nil {
-		return "there is no dockerd; `sudo apt-get install docker.io`"
-	}
-	if _, err := exec.LookPath("docker"); err != nil {
-		return "there is no docker; `sudo apt-get install docker.io`"
+	for command, from := range map[string]string{"dockerd": "docker.io", "docker": "docker.io", "ip": "iproute2"} {
+		if _, err := exec.LookPath(command); err != nil {
+			return "there is no " + command + "; `sudo apt-get install " + from + "`"
+		}
 	}
 	return ""
 }
@@ -122,7 +120,7 @@ func beInit(t *testing.T) {
 	t.Helper()
 	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	require.NoError(t, unix.Mount("proc", "/proc", "proc", 0, ""))
-	require.NoError(t, loopbackUp())
+	connect(t)
 	program, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(program, os.Args[1:]...) //nolint:noctx,gosec // it is this very test, and ends with this process
@@ -146,18 +144,25 @@ func beInit(t *testing.T) {
 	}
 }
 
-func loopbackUp() error {
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		return fmt.Errorf("asking for the loopback interface: %w", err)
+// connect gives the namespace a network that leads nowhere: an API server wants an address of its
+// own, and takes that of the default route.
+func connect(t *testing.T) {
+	t.Helper()
+	for _, arguments := range []string{
+		"link set lo up",
+		"link add outside type veth peer name nowhere",
+		"address add 198.18.0.1/30 dev outside", // a range for tests of networks
+		"link set outside up",
+		"link set nowhere up",
+		"route add default via 198.18.0.2",
+	} {
+		out, err := exec.CommandContext(t.Context(), "ip", strings.Fields(arguments)...).CombinedOutput()
+		require.NoError(t, err, "ip %s: %s", arguments, out)
 	}
-	defer unix.Close(socket)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		return fmt.Errorf("asking for the loopback interface: %w", err)
-	}
-	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
+	// Whoever asks for a name is to be told at once that nobody answers.
+	resolver := filepath.Join(os.Getenv(variableFolder), "resolv.conf")
+	require.NoError(t, os.WriteFile(resolver, []byte("nameserver 127.0.0.1\n"), 0o644)) //nolint:gosec // everybody reads it
+	require.NoError(t, unix.Mount(resolver, "/etc/resolv.conf", "", unix.MS_BIND, ""))
 }
 
 // ownEngine is a dockerd of the test.
