@@ -14,7 +14,7 @@ GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check test test-unit lint vuln fmt tidy generate golden tools mcs clean
+.PHONY: test-packages help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check test test-unit lint vuln fmt tidy generate golden tools mcs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ seal-check: tools-pulumi mcs ## fail when a sealed file is missing or not what t
 test: tools-rehearsal tools-test ## run every test: units, golden files, both programs, the end-to-end rehearsal
 	@$(GOTEST) -count=1 -timeout 70m ./...
 	@cd checks && $(GOTEST) ./...
+
+# Debian's own: a Docker engine, an SSH server and what a stand-in of a Pi is made of.
+TEST_PACKAGES := docker.io iptables openssh-server openssh-sftp-server sudo iproute2 busybox-static shellcheck
+
+test-packages: ## install the Debian packages without which the tests of Docker and SSH skip (root; Debian and Ubuntu)
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES) >/dev/null
 
 test-unit: tools-test ## run the tests that need no cluster
 	@$(GOTEST) -short ./...
