@@ -102,7 +102,7 @@ func (b *Bootstrap) Run(ctx context.Context) error {
 			continue
 		}
 		number++
-		b.sayf("%d. %s", number, s.name)
+		b.sayf("\n%d. %s", number, s.name)
 		err := s.run(ctx)
 		switch {
 		case ctx.Err() != nil:

@@ -43,6 +43,9 @@ func (b *Bootstrap) publish(ctx context.Context) error {
 	}
 	commands := r.commands(b.short(), changed != "")
 	switch {
+	case changed == "" && unpushed == "" && b.DryRun:
+		b.sayf("branch %s of %s has all that is there; what the steps above would write would be committed and pushed, after asking", r.branch, b.cfg.Git.URL)
+		return nil
 	case changed == "" && unpushed == "":
 		b.sayf("branch %s of %s has it all", r.branch, b.cfg.Git.URL)
 		return nil
@@ -116,7 +119,7 @@ func (r *repository) find(ctx context.Context, cfg config.Git) error {
 	if err != nil {
 		return err
 	}
-	for _, remote := range strings.Fields(remotes) {
+	for remote := range strings.FieldsSeq(remotes) {
 		url, err := r.git(ctx, "config", "--get", "remote."+remote+".url")
 		if err == nil && isSame(strings.TrimSpace(url), cfg) {
 			r.remote = remote

@@ -138,7 +138,9 @@ func listed(sums, file string) (string, error) {
 	return "", fmt.Errorf("it has no checksum of %s", file)
 }
 
-func (s *Source) releases() string { return strings.TrimSuffix(orElse(s.Releases, githubReleases), "/") }
+func (s *Source) releases() string {
+	return strings.TrimSuffix(orElse(s.Releases, githubReleases), "/")
+}
 
 func (s *Source) binaryURL(release string) string {
 	if s.From != "" {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -60,7 +61,7 @@ func (g *github) serve(w http.ResponseWriter, r *http.Request) {
 	broken := g.broken
 	g.mutex.Unlock()
 	if broken {
-		w.Header().Set("Content-Length", fmt.Sprint(len(g.binary)))
+		w.Header().Set("Content-Length", strconv.Itoa(len(g.binary)))
 		_, _ = w.Write(g.binary[:len(g.binary)/2])
 		panic(http.ErrAbortHandler)
 	}

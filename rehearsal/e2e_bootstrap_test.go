@@ -59,7 +59,7 @@ func TestBootstrap(t *testing.T) {
 		assert.Equal(t, b.git(t, "rev-parse", "HEAD"), b.pushed(t))
 	})
 	b.step("interrupted in the middle of pulumi up", func(t *testing.T) {
-		said := b.interruptedAt(t, "deploy-key/")
+		said := b.interruptedAt(t, "Deployment flux-system/source-controller creating")
 		assert.Contains(t, said, "run the same command again to go on")
 	})
 	b.step("run to its end, everything is ready", func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestBootstrap(t *testing.T) {
 		assert.Equal(t, pods, b.pods(t))
 		said, err = b.mcs(t, "--dry-run")
 		require.NoError(t, err)
-		assert.Contains(t, said, "has it all")
+		assert.Contains(t, said, "has all that is there")
 	})
 }
 
