@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -35,6 +36,11 @@ const (
 	githubReleases = "https://github.com/k3s-io/k3s/releases/download"
 	githubSource   = "https://raw.githubusercontent.com/k3s-io/k3s"
 )
+
+// IsRelease says whether a release of k3s can be called so.
+func IsRelease(name string) bool {
+	return regexp.MustCompile(`^v1\.[0-9]+\.[0-9]+\+k3s[0-9]+$`).MatchString(name)
+}
 
 // Pins are the SHA-256 of a release's files, in hex.
 type Pins struct {

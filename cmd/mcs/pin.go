@@ -72,6 +72,9 @@ func (p *pinner) pin(ctx context.Context) error {
 		release = p.k3s
 	}
 
+	if !pin.IsRelease(release) {
+		return fmt.Errorf("no k3s release is called %s: one is of the form v1.35.1+k3s1", release)
+	}
 	source, err := p.source(cfg, release)
 	if err != nil {
 		return err
