@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/nullify005/manager-cluster-state/config"
@@ -60,6 +61,9 @@ func (b *Bootstrap) stack(ctx context.Context) error {
 	switch {
 	case errors.Is(err, stack.ErrNoStack) && b.DryRun:
 		b.sayf("there is no stack %s yet: would make it, with pulumi stack init %s", b.Stack.Name, b.Stack.Name)
+		if !b.knowsPassphrase() {
+			b.sayf("unless it is kept by Pulumi Cloud, a run needs a passphrase for its secrets: export PULUMI_CONFIG_PASSPHRASE=…")
+		}
 		err = b.pretend(ctx)
 	case errors.Is(err, stack.ErrNoStack):
 		if !b.Ask(ctx, fmt.Sprintf("There is no stack %s yet. Make it?", b.Stack.Name)) {
@@ -88,6 +92,14 @@ func (b *Bootstrap) stack(ctx context.Context) error {
 		return wrong
 	}
 	return b.reload(ctx)
+}
+
+// knowsPassphrase says whether the environment has one, or where one is.
+func (b *Bootstrap) knowsPassphrase() bool {
+	return slices.ContainsFunc(append(os.Environ(), b.Stack.Env...), func(variable string) bool {
+		name, value, _ := strings.Cut(variable, "=")
+		return value != "" && (name == "PULUMI_CONFIG_PASSPHRASE" || name == "PULUMI_CONFIG_PASSPHRASE_FILE")
+	})
 }
 
 const missing = "missing"

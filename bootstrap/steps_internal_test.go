@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -141,6 +142,23 @@ func TestRun_ADryRunLeavesNothingBehind(t *testing.T) {
 	assert.Empty(t, left)
 	r.Stack = newRun(t, existing).Stack
 	require.ErrorIs(t, r.Stack.Look(t.Context()), stack.ErrNoStack)
+}
+
+func TestRun_ADryRunSaysThatAPassphraseIsMissing(t *testing.T) {
+	const says = "export PULUMI_CONFIG_PASSPHRASE=…"
+	r := newRun(t, existing)
+	r.DryRun = true
+	require.ErrorIs(t, r.Run(t.Context()), ErrNotReady)
+	assert.NotContains(t, r.said.String(), says)
+
+	r = newRun(t, existing)
+	r.DryRun = true
+	t.Setenv("PULUMI_CONFIG_PASSPHRASE", "")
+	t.Setenv("PULUMI_CONFIG_PASSPHRASE_FILE", "")
+	r.Stack.Env = append(r.Stack.Env, "PULUMI_CONFIG_PASSPHRASE=")
+	r.Stack.Env = slices.DeleteFunc(r.Stack.Env, func(variable string) bool { return variable == "PULUMI_CONFIG_PASSPHRASE=passphrase" })
+	require.ErrorIs(t, r.Run(t.Context()), ErrNotReady, "it goes on with one of its own")
+	assert.Contains(t, r.said.String(), says)
 }
 
 func TestRun_EndsWithItsContext(t *testing.T) {
