@@ -104,5 +104,6 @@ func registerDeployKey(ctx *pulumi.Context, cfg *config.Config) ([]pulumi.Resour
 	if err != nil {
 		return nil, err
 	}
+	ctx.Export(github.RegisteredOutput, key.Registered)
 	return key.Resources, nil
 }
