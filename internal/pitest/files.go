@@ -29,13 +29,18 @@ const (
 	CgroupFlags = "cgroup_memory=1 cgroup_enable=memory cgroup_enable=cpuset"
 )
 
+// hiddenFolders are this machine's own affair: a Pi has others.
+func hiddenFolders() []string {
+	return []string{
+		"/boot", "/etc/ssh", "/etc/sudoers.d", "/etc/systemd/system", "/home", "/root", "/usr/local/bin", "/usr/local/sbin", "/var/log",
+	}
+}
+
 // fill is the system that an SD card is flashed with: this machine's, less what is its owner's.
 func (p *Pi) fill(t *testing.T) {
 	t.Helper()
 	upper := p.held("disk", "upper")
-	for _, folder := range []string{
-		"/boot", "/etc/ssh", "/etc/sudoers.d", "/etc/systemd/system", "/home", "/root", "/usr/local/bin", "/usr/local/sbin", "/var/log",
-	} {
+	for _, folder := range hiddenFolders() {
 		require.NoError(t, os.MkdirAll(upper+folder, 0o755))
 		require.NoError(t, syscall.Setxattr(upper+folder, "trusted.overlay.opaque", []byte("y"), 0))
 	}

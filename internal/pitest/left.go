@@ -36,7 +36,7 @@ func (p *Pi) Left(t *testing.T) []string {
 		if there && was == is {
 			continue
 		}
-		if !there {
+		if !there && !underHidden(path) {
 			// What was changed and put back is on the Pi's own layer now, and as on the one below.
 			was, there = look(path)
 			if is.isGone() == !there && (is.isGone() || was == is) {
@@ -59,6 +59,10 @@ func (p *Pi) Left(t *testing.T) []string {
 	}
 	slices.SortFunc(found, func(a, b string) int { return strings.Compare(a[1:], b[1:]) })
 	return found
+}
+
+func underHidden(path string) bool {
+	return slices.ContainsFunc(hiddenFolders(), func(folder string) bool { return strings.HasPrefix(path, folder+"/") })
 }
 
 func (e entry) isGone() bool { return e.mode&fs.ModeCharDevice != 0 }

@@ -24,10 +24,10 @@ import (
 
 const (
 	controlPlane = "node-role.kubernetes.io/control-plane"
-	// played is the annotation by which kwok plays a node's kubelet, and ownStatus the one by
-	// which it leaves the node's status alone.
-	played    = "kwok.x-k8s.io/node"
-	ownStatus = "kwok.x-k8s.io/status"
+	// played is the annotation by which kwok plays a node's kubelet.
+	played = "kwok.x-k8s.io/node"
+	// hold is how many seconds kwok lets go of a node of which somebody else holds the lease.
+	hold = 24 * 60 * 60
 )
 
 // newNode is this machine as its kubelet would register it.
@@ -189,12 +189,18 @@ var errGone = errors.New("there is no such object")
 
 const (
 	nodesPath      = "/api/v1/nodes"
+	leasesPath     = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 	mergePatch     = "application/merge-patch+json"
 	strategicPatch = "application/strategic-merge-patch+json"
 )
 
 // do asks the API, and says what is wrong with its answer.
 func (c *cluster) do(ctx context.Context, method, path, kind string, body any) error {
+	return c.ask(ctx, method, path, kind, body, nil)
+}
+
+// ask is do with an answer that is read.
+func (c *cluster) ask(ctx context.Context, method, path, kind string, body, answer any) error {
 	var content []byte
 	if body != nil {
 		var err error
@@ -222,6 +228,12 @@ func (c *cluster) do(ctx context.Context, method, path, kind string, body any) e
 	}
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return fmt.Errorf("%s %s: %s: %s", method, path, response.Status, strings.TrimSpace(string(text)))
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("reading the API's answer: %w", err)
 	}
 	return nil
 }
@@ -275,23 +287,34 @@ func (c *cluster) register(ctx context.Context, node *corev1.Node) error {
 	return c.setReady(ctx, node.Name, true)
 }
 
-// setReady does what Kubernetes does with a node that is silent; kwok, which would have it ready
-// again at once, lets go of it first.
+// setReady does what Kubernetes does with a node that is silent, or heard again. kwok, which would
+// have it ready again at once, lets go of it, and of its pods, while its lease is another's.
 func (c *cluster) setReady(ctx context.Context, name string, ready bool) error {
-	var hold any = "custom"
+	lease := map[string]any{"holderIdentity": name, "leaseDurationSeconds": hold, "renewTime": metav1.NowMicro()}
 	condition := map[string]any{
 		"type": corev1.NodeReady, "status": corev1.ConditionUnknown,
 		"reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status.",
 		"lastTransitionTime": metav1.Now(),
 	}
 	if ready {
-		hold = nil
+		lease = map[string]any{"holderIdentity": nil, "leaseDurationSeconds": nil, "renewTime": nil}
 		condition["status"], condition["reason"], condition["message"] = corev1.ConditionTrue, "KubeletReady", "kubelet is posting ready status"
 	}
-	annotations := map[string]any{"metadata": map[string]any{"annotations": map[string]any{ownStatus: hold}}}
-	if err := c.do(ctx, http.MethodPatch, nodesPath+"/"+name, mergePatch, annotations); err != nil {
+	err := c.do(ctx, http.MethodPatch, leasesPath+"/"+name, mergePatch, map[string]any{"spec": lease})
+	if err != nil && !errors.Is(err, errGone) {
 		return err
 	}
 	status := map[string]any{"status": map[string]any{"conditions": []any{condition}}}
 	return c.do(ctx, http.MethodPatch, nodesPath+"/"+name+"/status", strategicPatch, status)
+}
+
+// isReady asks whether a node is.
+func (c *cluster) isReady(ctx context.Context, name string) (bool, error) {
+	var node corev1.Node
+	if err := c.ask(ctx, http.MethodGet, nodesPath+"/"+name, "", nil, &node); err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	}), nil
 }

@@ -42,7 +42,9 @@ type server struct {
 	// passwords are digests by the names of nodes.
 	passwords map[string]string
 	heard     map[string]time.Time
-	silent    map[string]bool
+
+	// silent are the nodes that were marked so.
+	silent map[string]bool
 }
 
 func serve(ctx context.Context, args []string) error {
@@ -121,23 +123,32 @@ func (s *server) run(ctx context.Context, read settings) error {
 // look marks the agents that have fallen silent, or are heard again.
 func (s *server) look(ctx context.Context) {
 	s.mutex.Lock()
-	changed := map[string]bool{}
+	silent := map[string]bool{}
 	for name, at := range s.heard {
-		if silent := time.Since(at) > lost; silent != s.silent[name] {
-			changed[name] = silent
-		}
+		silent[name] = time.Since(at) > lost
 	}
 	s.mutex.Unlock()
-	for name, silent := range changed {
-		err := s.cluster.setReady(ctx, name, !silent)
-		if err != nil && !errors.Is(err, errGone) {
-			say("level=error msg=%q", "node "+name+": "+err.Error())
-			continue
+	for name, is := range silent {
+		if is || s.silent[name] {
+			if err := s.mark(ctx, name, !is); err != nil {
+				say("level=error msg=%q", "node "+name+": "+err.Error())
+				continue
+			}
 		}
-		s.mutex.Lock()
-		s.silent[name] = silent
-		s.mutex.Unlock()
+		s.silent[name] = is
 	}
+}
+
+// mark sets what is not so already: kwok may have had the last word.
+func (s *server) mark(ctx context.Context, name string, ready bool) error {
+	is, err := s.cluster.isReady(ctx, name)
+	if err == nil && is != ready {
+		err = s.cluster.setReady(ctx, name, ready)
+	}
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
 }
 
 func (s *server) passwordFile() string {
