@@ -1,289 +1,230 @@
 //go:build linux
 
-// Package pitest has Raspberry Pis for tests, on one Linux machine: each a network namespace and
-// an overlay of this machine's files, with a real sshd, sudo and shell, and stand-ins for what
-// can't be had there: systemd, k3s and its install script. It needs root.
 package pitest
 
 import (
-	"bytes"
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha256"
-	"embed"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/nullify005/manager-cluster-state/internal/dockertest/forward"
+	"github.com/nullify005/manager-cluster-state/internal/k3stest"
 )
 
-//go:embed files
-var files embed.FS
-
-// Release is that of the k3s that a house serves at first.
-const Release = "v1.35.0+k3s1"
-
-// prefix is what the names of everything begin with that a killed test leaves behind.
-const prefix = "pit"
-
-// House is a network with Pis on it, and what the internet is to them.
-type House struct {
-	t    *testing.T
-	dir  string
-	name string
-	net  string // the first three numbers of its addresses
-
-	// ControlPlane starts a control plane for a server whose disk has none yet, and returns the
-	// path of its kubeconfig.
-	ControlPlane func() (string, error)
-	// RebootTakes is how long a Pi is away when it reboots.
+// Options are of a house.
+type Options struct {
+	// RebootTakes is how long a Pi that reboots answers nothing; a second unless it is set.
 	RebootTakes time.Duration
-
-	signer  ssh.Signer
-	private string
-
-	mutex  sync.Mutex
-	planes map[string]plane
-	served map[string][]byte
-	pis    int
+	// Kubectl is the path of the real one, for k3s kubectl; none unless it is set.
+	Kubectl string
 }
 
-type plane struct {
-	API        string `json:"api"`
-	Kubeconfig string `json:"kubeconfig"`
+// House is a network with Pis.
+type House struct {
+	// Key is the private key in PEM that every Pi lets in.
+	Key string
+	// URL is where the house's internet is: the files that Publish names.
+	URL string
+	// ControlPlane is what is behind every k3s server of the house.
+	ControlPlane *k3stest.ControlPlane
+
+	options  Options
+	folder   string
+	program  string
+	subnet   string // the first three numbers of its addresses
+	link     string
+	bridge   *exec.Cmd
+	internet *internet
+
+	mutex       sync.Mutex
+	pis         []*Pi
+	rebootTakes time.Duration
 }
 
-// Skip skips a test where Pis can't be made, and says what is missing.
+const prefix = "pitest-"
+
+// Skip skips a test on a machine that can have no Pis.
 func Skip(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("makes network namespaces; leave out -short")
+		t.Skip("makes Pis of namespaces; leave out -short")
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("only root can make network namespaces and mounts; run the tests as root")
+		t.Skip("only root can make namespaces and mounts; run the tests as root: sudo -E env PATH=\"$PATH\" go test …")
 	}
-	for _, program := range []string{"ip", "unshare", "nsenter", "sudo", "/usr/sbin/sshd", "pkill"} {
+	for program, mend := range map[string]string{
+		"/usr/sbin/sshd": "openssh-server", "/usr/lib/openssh/sftp-server": "openssh-sftp-server",
+		"sudo": "sudo", "ip": "iproute2", "curl": "curl", "nsenter": "util-linux",
+	} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("there is no %s: make test-packages", program)
+			t.Skipf("there is no %s on this machine: apt-get install %s", program, mend)
 		}
 	}
-	if out, err := exec.CommandContext(t.Context(), "ip", "netns", "add", prefix+"try").CombinedOutput(); err != nil {
-		t.Skipf("no network namespace can be made here: %s", out)
-	}
-	run(t, "ip", "netns", "del", prefix+"try")
 }
 
-// New makes a house, which goes with the test.
-func New(t *testing.T) *House {
+// New makes a house, which goes with the test. A machine that can have none skips the test.
+func New(t *testing.T, options Options) *House {
 	t.Helper()
 	Skip(t)
-	h := &House{t: t, dir: t.TempDir(), planes: map[string]plane{}, served: map[string][]byte{}, RebootTakes: time.Second}
-	h.network()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(t, err)
-	h.signer, err = ssh.NewSignerFromKey(private)
-	require.NoError(t, err)
-	block, err := ssh.MarshalPrivateKey(private, "")
-	require.NoError(t, err)
-	h.private = string(pem.EncodeToMemory(block))
-	script, err := files.ReadFile("files/install.sh")
-	require.NoError(t, err)
-	h.served["install.sh"] = script
-	h.Serve(Release)
-	h.answer()
+	removeLeftovers()
+	h := &House{options: options, rebootTakes: options.RebootTakes}
+	if h.rebootTakes == 0 {
+		h.rebootTakes = time.Second
+	}
+	id := strconv.Itoa(os.Getpid()) + "-" + random(3)
+	h.folder = filepath.Join(os.TempDir(), prefix+id)
+	require.NoError(t, os.Mkdir(h.folder, 0o755))
+	t.Cleanup(func() { _ = os.RemoveAll(h.folder) })
+	require.NoError(t, os.Chmod(h.folder, 0o755))
+	h.program = k3stest.Compile(t, "github.com/nullify005/manager-cluster-state/internal/pitest/pi", "")
+	h.makeKey(t)
+	require.NoError(t, os.Mkdir(filepath.Join(h.folder, "upstream"), 0o755))
+	h.ControlPlane = k3stest.Serve(t, "unix:"+filepath.Join(h.folder, "upstream", "api.sock"))
+	h.makeNetwork(t)
+	h.startInternet(t)
 	return h
 }
 
-// network is a bridge in a namespace of its own, where no firewall of this machine has a say.
-func (h *House) network() {
-	for try := 0; ; try++ {
-		var random [2]byte
-		_, _ = rand.Read(random[:]) // never fails
-		h.name = prefix + hex.EncodeToString(random[:])
-		h.net = fmt.Sprintf("10.%d.%d", 64+int(random[0])%64, random[1])
-		out, err := exec.CommandContext(h.t.Context(), "ip", "netns", "add", h.name).CombinedOutput()
-		if err == nil {
-			break
-		}
-		require.Less(h.t, try, 10, "%s", out)
+// Use makes the API server of a kubeconfig the one behind every k3s server of the house.
+func (h *House) Use(t *testing.T, kubeconfig string) {
+	t.Helper()
+	h.ControlPlane.Use(t, kubeconfig)
+	kubectl := ""
+	if h.options.Kubectl != "" {
+		kubectl = kubectlPath
 	}
-	h.t.Cleanup(func() { quiet("ip", "netns", "del", h.name) })
-	run(h.t, "ip", "link", "add", h.name, "type", "veth", "peer", "name", "out", "netns", h.name)
-	h.t.Cleanup(func() { quiet("ip", "link", "del", h.name) })
-	run(h.t, "ip", "addr", "add", h.net+".1/24", "dev", h.name)
-	run(h.t, "ip", "link", "set", h.name, "up")
-	h.inside("ip", "link", "add", "lan", "type", "bridge")
-	h.inside("ip", "link", "set", "lan", "up")
-	h.inside("ip", "link", "set", "out", "master", "lan", "up")
+	h.ControlPlane.WriteUpstream(t, filepath.Join(h.folder, "upstream", "upstream.json"), "unix:"+upstreamFolder+"/api.sock", kubectl)
 }
 
-func (h *House) inside(args ...string) {
-	h.t.Helper()
-	run(h.t, "ip", append([]string{"netns", "exec", h.name}, args...)...)
+// RebootTakes is how long a Pi that reboots from now on answers nothing.
+func (h *House) RebootTakes(duration time.Duration) {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	h.rebootTakes = duration
 }
 
-// answer serves the files of a k3s release, and control planes, to the Pis.
-func (h *House) answer() {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{file}", func(w http.ResponseWriter, r *http.Request) {
-		h.mutex.Lock()
-		content, known := h.served[r.PathValue("file")]
-		h.mutex.Unlock()
-		if !known {
-			http.NotFound(w, r)
-			return
+// removeLeftovers removes the folders of processes that were killed; all else has gone with them.
+func removeLeftovers() {
+	folders, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*-*"))
+	for _, folder := range folders {
+		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(folder), prefix), "-")
+		pid, err := strconv.Atoi(text)
+		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			_ = os.RemoveAll(folder)
 		}
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	}
+}
+
+func random(bytes int) string {
+	text := make([]byte, bytes)
+	_, _ = rand.Read(text) // it never fails
+	return hex.EncodeToString(text)
+}
+
+func (h *House) makeKey(t *testing.T) {
+	t.Helper()
+	private, _ := newKey(t)
+	h.Key = private
+}
+
+// newKey is a private key in PEM, and its public half as an authorized key.
+func newKey(t *testing.T) (private, public string) {
+	t.Helper()
+	_, made, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	block, err := ssh.MarshalPrivateKey(made, "")
+	require.NoError(t, err)
+	signer, err := ssh.NewSignerFromKey(made)
+	require.NoError(t, err)
+	return string(pem.EncodeToMemory(block)), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
+}
+
+// makeNetwork makes a bridge in a namespace of its own, where no firewall of this machine's
+// reaches, and a link to it.
+func (h *House) makeNetwork(t *testing.T) {
+	t.Helper()
+	h.bridge = exec.Command(h.program, "switch") //nolint:noctx // until its input ends
+	h.bridge.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	h.bridge.Stderr = os.Stderr
+	held, err := h.bridge.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, h.bridge.Start())
+	t.Cleanup(func() {
+		_ = held.Close()
+		_ = h.bridge.Wait()
 	})
-	mux.HandleFunc("POST /control-plane", func(w http.ResponseWriter, r *http.Request) {
-		found, err := h.planeOf(h.t.Context(), r.URL.Query().Get("datastore")) //nolint:contextcheck // it is forwarded to for as long as the test runs
-		if err != nil {
-			h.t.Logf("no control plane: %v", err)
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
+	h.link = "pitest" + random(3)
+	inside := h.link + "p"
+	run(t, "ip", "link", "add", h.link, "type", "veth", "peer", "name", inside, "netns", strconv.Itoa(h.bridge.Process.Pid))
+	// The namespace goes, and the link with it, some time after its last process.
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", h.link).Run() }) //nolint:noctx // it ends by itself
+	h.inside(t, "ip", "link", "add", "bridge", "type", "bridge")
+	for _, name := range []string{"lo", "bridge", inside} {
+		h.inside(t, "ip", "link", "set", name, "up")
+	}
+	h.inside(t, "ip", "link", "set", inside, "master", "bridge")
+	h.subnet = freeSubnet(t)
+	run(t, "ip", "address", "add", h.subnet+".1/24", "dev", h.link)
+	run(t, "ip", "link", "set", h.link, "up")
+}
+
+// freeSubnet is one that this machine has no address in.
+func freeSubnet(t *testing.T) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	require.NoError(t, err)
+	for range 1000 {
+		subnet := fmt.Sprintf("10.%d.%d", 130+mathrand.IntN(100), mathrand.IntN(256))
+		taken := false
+		for _, address := range addresses {
+			if network, is := address.(*net.IPNet); is && network.Contains(net.ParseIP(subnet+".1")) {
+				taken = true
+			}
+			taken = taken || strings.HasPrefix(address.String(), subnet+".")
 		}
-		_ = json.NewEncoder(w).Encode(found)
-	})
-	var listen net.ListenConfig
-	listener, err := listen.Listen(h.t.Context(), "tcp", h.net+".1:80")
-	require.NoError(h.t, err)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
-	go func() { _ = server.Serve(listener) }()
-	h.t.Cleanup(func() { _ = server.Close() })
+		if !taken {
+			return subnet
+		}
+	}
+	t.Fatal("there is no subnet of 10.0.0.0/8 that is free")
+	return ""
 }
 
-// planeOf is the control plane of a datastore: another one for each that is new.
-func (h *House) planeOf(ctx context.Context, datastore string) (plane, error) {
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	if found, known := h.planes[datastore]; known {
-		return found, nil
-	}
-	if h.ControlPlane == nil {
-		return plane{}, errors.New("the test has no control plane")
-	}
-	path, err := h.ControlPlane()
-	if err != nil {
-		return plane{}, err
-	}
-	config, err := clientcmd.LoadFromFile(path)
-	if err != nil {
-		return plane{}, err
-	}
-	if err := clientcmdapi.FlattenConfig(config); err != nil {
-		return plane{}, err
-	}
-	current := config.Contexts[config.CurrentContext]
-	cluster, user := config.Clusters[current.Cluster], config.AuthInfos[current.AuthInfo]
-	to := strings.TrimPrefix(cluster.Server, "https://")
-	api, err := forward.Listen(ctx, h.net+".1:0", func() string { return to })
-	if err != nil {
-		return plane{}, err
-	}
-	// Its certificate is for this machine; k3s's own kubeconfig is for the node that it lies on.
-	cluster.Server, cluster.TLSServerName = "https://127.0.0.1:6443", "localhost"
-	const name = "default" // what k3s calls everything
-	after := clientcmdapi.NewConfig()
-	after.Clusters[name], after.AuthInfos[name] = cluster, user
-	after.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name}
-	after.CurrentContext = name
-	content, err := clientcmd.Write(*after)
-	if err != nil {
-		return plane{}, err
-	}
-	h.planes[datastore] = plane{API: api.String(), Kubeconfig: string(content)}
-	return h.planes[datastore], nil
+// inside runs a program in the namespace of the bridge.
+func (h *House) inside(t *testing.T, args ...string) {
+	t.Helper()
+	run(t, "nsenter", append([]string{"--target", strconv.Itoa(h.bridge.Process.Pid), "--net"}, args...)...)
 }
-
-// URL is where the files of a k3s release are: k3s-arm64 and install.sh.
-func (h *House) URL() string { return "http://" + h.net + ".1" }
-
-// Serve has k3s-arm64 be of that release from now on.
-func (h *House) Serve(release string) {
-	h.t.Helper()
-	content, err := os.ReadFile(h.build(release))
-	require.NoError(h.t, err)
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	h.served["k3s-arm64"] = content
-}
-
-// ServeBytes has a file be something else, and returns what puts it back.
-func (h *House) ServeBytes(file string, content []byte) (restore func()) {
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	before := h.served[file]
-	h.served[file] = content
-	return func() {
-		h.mutex.Lock()
-		defer h.mutex.Unlock()
-		h.served[file] = before
-	}
-}
-
-// Sum is the SHA-256, in hex, of a file that is served.
-func (h *House) Sum(file string) string {
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	sum := sha256.Sum256(h.served[file])
-	return hex.EncodeToString(sum[:])
-}
-
-// Files writes what is served into a folder, as for a house with a slow line.
-func (h *House) Files(dir string) {
-	h.t.Helper()
-	h.mutex.Lock()
-	defer h.mutex.Unlock()
-	for name, content := range h.served {
-		require.NoError(h.t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
-	}
-}
-
-// build builds the stand-in of a release, static: a Pi of the tests has its own root.
-func (h *House) build(release string) string {
-	h.t.Helper()
-	path := filepath.Join(h.dir, "standin-"+release)
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	cmd := exec.CommandContext(h.t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w -X main.release="+release, "-o", path,
-		"github.com/nullify005/manager-cluster-state/internal/pitest/standin")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	require.NoError(h.t, err, "%s", out)
-	return path
-}
-
-// PrivateKey is the SSH key that every Pi lets in, PEM.
-func (h *House) PrivateKey() string { return h.private }
 
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	out, err := exec.Command(name, args...).CombinedOutput() //nolint:noctx // it ends by itself
 	require.NoError(t, err, "%s %s: %s", name, strings.Join(args, " "), out)
 }
 
-// quiet is for clearing up: what is gone already is gone.
-func quiet(name string, args ...string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	_ = exec.CommandContext(ctx, name, args...).Run()
+// writeHosts has every Pi know every other by name.
+func (h *House) writeHosts(t *testing.T) {
+	t.Helper()
+	var text strings.Builder
+	text.WriteString("127.0.0.1 localhost\n" + h.subnet + ".1 " + internetHost + "\n")
+	for _, pi := range h.pis {
+		fmt.Fprintf(&text, "%s %s %s\n", pi.Address, pi.Host, pi.Name)
+	}
+	// In place: it is mounted.
+	require.NoError(t, os.WriteFile(filepath.Join(h.folder, "hosts"), []byte(text.String()), 0o644))
 }

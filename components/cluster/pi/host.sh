@@ -45,10 +45,12 @@ cmdline() {
   done
 }
 
-# replace FILE CONTENT: on FAT, which knows no modes.
+# replace FILE CONTENT: as the file was, whole or not at all. FAT knows no modes.
 replace() {
-  if cat "$2" >"$1.new" 2>/dev/null && mv -f "$1.new" "$1" 2>/dev/null; then
-    return
+  if cat "$2" >"$1.new" 2>/dev/null; then
+    chmod --reference="$1" "$1.new" 2>/dev/null || :
+    chown --reference="$1" "$1.new" 2>/dev/null || :
+    mv -f "$1.new" "$1" 2>/dev/null && return
   fi
   rm -f "$1.new" 2>/dev/null || :
   fail "$1 could not be written, with $(free_mb "$(dirname "$1")") MB free; is it mounted read-only? mend it with: sudo mount -o remount,rw $(dirname "$1")"
