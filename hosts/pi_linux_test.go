@@ -14,18 +14,18 @@ import (
 )
 
 // roomy is a Pi whose card has room for k3s.
-var roomy = pitest.Options{Disk: "4g"}
+var roomy = pitest.PiOptions{Disk: 4096}
 
 // houseOf is the stack of these Pis, servers first.
 func houseOf(house *pitest.House, pis ...*pitest.Pi) *config.Config {
 	cfg := &config.Config{}
 	cfg.Cluster.Kind = config.Pi
 	cfg.Cluster.SSH.Timeout = config.Duration{Duration: 20 * time.Second}
-	cfg.Secrets.SSHKey = house.PrivateKey()
+	cfg.Secrets.SSHKey = house.Key
 	for i, pi := range pis {
 		node := config.Node{
 			Name: pi.Name, Role: config.Agent, Arch: "arm64", CPU: "4", Memory: "1Gi", Reserved: "448Mi",
-			Host: pi.Address, Port: 22, User: pitest.User, HostKey: pi.HostKey(),
+			Host: pi.Address, Port: 22, User: pi.User, HostKey: pi.HostKey(),
 		}
 		if i == 0 {
 			node.Role = config.Server
@@ -53,21 +53,21 @@ func noKey(t *testing.T, cfg *config.Config, err error) {
 }
 
 func TestPis_AreReadyOrTellAllThatIsWrongAtOnce(t *testing.T) {
-	house := pitest.New(t)
-	kiwipi, orangepi, peachpi := house.Pi("kiwipi", roomy), house.Pi("orangepi", roomy), house.Pi("peachpi", roomy)
+	house := pitest.New(t, pitest.Options{})
+	kiwipi, orangepi, peachpi := house.Pi(t, "kiwipi", roomy), house.Pi(t, "orangepi", roomy), house.Pi(t, "peachpi", roomy)
 	cfg := houseOf(house, kiwipi, orangepi, peachpi)
 	facts, err := check(t, cfg)
 	require.NoError(t, err)
 	assert.Len(t, facts, 3)
-	assert.Equal(t, int64(929<<20), facts["orangepi"].Memory)
-	assert.Equal(t, strings.TrimSpace(orangepi.Run("cat /proc/sys/kernel/random/boot_id")), facts["orangepi"].BootID)
+	assert.Equal(t, int64(931000<<10), facts["orangepi"].Memory)
+	assert.Equal(t, strings.TrimSpace(orangepi.Must(t, "cat /proc/sys/kernel/random/boot_id")), facts["orangepi"].BootID)
 	assert.Empty(t, facts["kiwipi"].Installation)
 	assert.Empty(t, facts["kiwipi"].K3s)
 	for _, pi := range []*pitest.Pi{kiwipi, orangepi, peachpi} {
-		assert.Empty(t, pi.Left(), "nothing was changed")
+		assert.Empty(t, pi.Left(t), "nothing was changed")
 	}
 
-	kiwipi.Run(`mkdir -p /etc/rancher/k3s
+	kiwipi.Must(t, `mkdir -p /etc/rancher/k3s
 echo 0123456789abcdef >/etc/rancher/k3s/manager-cluster-state
 chmod 600 /etc/rancher/k3s/manager-cluster-state
 printf '#!/bin/sh\necho "k3s version v1.35.0+k3s1 (0123abcd)"\necho "go version go1.26"\n' >/usr/local/bin/k3s
@@ -77,11 +77,11 @@ chmod +x /usr/local/bin/k3s`)
 	assert.Equal(t, "0123456789abcdef", facts["kiwipi"].Installation)
 	assert.Equal(t, "v1.35.0+k3s1", facts["kiwipi"].K3s)
 
-	kiwipi.Resize("300m")
-	kiwipi.Run(`printf '#!/bin/sh\n[ "$2" = +%%s ] && echo 86400 || exec /usr/bin/date "$@"\n' >/usr/local/bin/date
+	kiwipi.FillDisk(t, 300<<20)
+	kiwipi.Must(t, `printf '#!/bin/sh\n[ "$2" = +%%s ] && echo 86400 || exec /usr/bin/date "$@"\n' >/usr/local/bin/date
 chmod +x /usr/local/bin/date
-rm /boot/firmware/cmdline.txt`)
-	orangepi.Run("rm /etc/sudoers.d/010_pi-nopasswd")
+rm -f /boot/firmware/cmdline.txt /boot/cmdline.txt`)
+	orangepi.Must(t, "sed -i 's/NOPASSWD: *//' /etc/sudoers")
 	peachpi.Unplug()
 	facts, err = check(t, cfg)
 	require.Error(t, err)
@@ -105,26 +105,26 @@ rm /boot/firmware/cmdline.txt`)
 }
 
 func TestPis_AreReachedThroughAJumpHost(t *testing.T) {
-	house := pitest.New(t)
-	jump, orangepi := house.Pi("jump", roomy), house.Pi("orangepi", roomy)
+	house := pitest.New(t, pitest.Options{})
+	jump, orangepi := house.Pi(t, "jump", roomy), house.Pi(t, "orangepi", roomy)
 	cfg := houseOf(house, orangepi)
-	cfg.Cluster.SSH.Jump = config.Jump{Host: jump.Address, Port: 22, User: pitest.User, HostKey: jump.HostKey()}
+	cfg.Cluster.SSH.Jump = config.Jump{Host: jump.Address, Port: 22, User: jump.User, HostKey: jump.HostKey()}
 	_, err := check(t, cfg)
 	require.NoError(t, err)
-	assert.Contains(t, orangepi.Console(), "Accepted publickey for pi from "+jump.Address)
+	assert.Contains(t, orangepi.Journal("ssh"), "Accepted publickey for pi from "+jump.Address)
 
-	jump.Reflash(roomy)
+	jump.Reflash(t)
 	_, err = check(t, cfg)
 	require.ErrorContains(t, err, "1 problem:")
 	require.ErrorContains(t, err, "the jump host ("+jump.Address+"): its host key has changed")
 }
 
 func TestPis_ANewCardIsAChangedHostKeyUntilItIsTrusted(t *testing.T) {
-	house := pitest.New(t)
-	pi := house.Pi("orangepi", roomy)
+	house := pitest.New(t, pitest.Options{})
+	pi := house.Pi(t, "orangepi", roomy)
 	t.Setenv("HOME", t.TempDir()) // no known_hosts of ours; and Go's cache, which the Pi was built with, is below it
 	cfg := houseOf(house, pi)
-	pi.Reflash(roomy)
+	pi.Reflash(t)
 	_, err := check(t, cfg)
 	var changed *hosts.ChangedKeyError
 	require.ErrorAs(t, err, &changed)
@@ -141,9 +141,9 @@ func TestPis_ANewCardIsAChangedHostKeyUntilItIsTrusted(t *testing.T) {
 }
 
 func TestPis_AreRebootedOnceHoweverOftenThatIsAsked(t *testing.T) {
-	house := pitest.New(t)
-	house.RebootTakes = 4 * time.Second
-	pi := house.Pi("orangepi", roomy)
+	house := pitest.New(t, pitest.Options{})
+	house.RebootTakes(4 * time.Second)
+	pi := house.Pi(t, "orangepi", roomy)
 	cfg := houseOf(house, pi)
 	cfg.Cluster.SSH.Timeout = config.Duration{Duration: 5 * time.Second}
 	before, err := check(t, cfg)
@@ -175,9 +175,9 @@ func TestPis_AreRebootedOnceHoweverOftenThatIsAsked(t *testing.T) {
 }
 
 func TestPis_OneThatGoesAwayInTheMiddleOfACommandIsNoticed(t *testing.T) {
-	house := pitest.New(t)
-	pi := house.Pi("orangepi", roomy)
-	pi.Run(`printf '#!/bin/sh\nip link set eth0 down\nexec sleep 600\n' >/usr/local/bin/df; chmod +x /usr/local/bin/df`)
+	house := pitest.New(t, pitest.Options{})
+	pi := house.Pi(t, "orangepi", roomy)
+	pi.Must(t, `printf '#!/bin/sh\nip link set eth0 down\nexec sleep 600\n' >/usr/local/bin/df; chmod +x /usr/local/bin/df`)
 	_, err := check(t, houseOf(house, pi))
 	require.ErrorContains(t, err, "it went away in the middle of a command")
 }
