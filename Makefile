@@ -14,7 +14,7 @@ GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: test-packages help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check test test-unit lint vuln fmt tidy generate golden tools mcs clean
+.PHONY: test-packages help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check trust check-hosts test test-unit lint vuln fmt tidy generate golden tools mcs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ seal: tools-pulumi mcs ## seal a stack's secrets into files for Git, those that 
 
 seal-check: tools-pulumi mcs ## fail when a sealed file is missing or not what the stack's config says (STACK=development)
 	@.tools/bin/mcs seal --stack $(STACK) --check
+
+trust: tools-pulumi mcs ## read the machines' SSH host keys, and keep them in the stack file (asks first; STACK=development REPLACE=host whose key has changed)
+	@.tools/bin/mcs hosts trust --stack $(STACK) $(if $(REPLACE),--replace '$(REPLACE)')
+
+check-hosts: tools-pulumi mcs ## ask every machine whether it is ready for k3s, and change nothing (STACK=development)
+	@.tools/bin/mcs hosts check --stack $(STACK)
 
 test: tools-rehearsal tools-test ## run every test: units, golden files, both programs, the end-to-end rehearsal
 	@$(GOTEST) -count=1 -timeout 70m ./...

@@ -8,6 +8,7 @@ package components
 const (
 	TokenClusterExisting = "manager-cluster-state:cluster:Existing"
 	TokenClusterK3d      = "manager-cluster-state:cluster:K3d"
+	TokenClusterPi       = "manager-cluster-state:cluster:Pi"
 	TokenSealingKeys     = "manager-cluster-state:sealing:Keys"
 	TokenDeliveryDirect  = "manager-cluster-state:delivery:Direct"
 	TokenDeliveryPulled  = "manager-cluster-state:delivery:Pulled"

@@ -28,6 +28,7 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/flux"
+	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 	"github.com/nullify005/manager-cluster-state/stack"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
@@ -336,7 +337,7 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 		return err
 	}
 	if err := watch.run("stack", func() error {
-		if err := errors.Join(r.ensureForge(ctx), r.ensureGitHubPlugin(ctx), r.ensureCommandPlugin(ctx)); err != nil {
+		if err := errors.Join(r.ensureForge(ctx), r.ensurePlugin(ctx, plugins.GitHub), r.ensureCommandPlugin(ctx)); err != nil {
 			return err
 		}
 		if err := r.engine.prepare(ctx); err != nil {

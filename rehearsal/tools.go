@@ -1,14 +1,14 @@
 package rehearsal
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 )
 
 // MissingToolsError names programs that a rehearsal needs and this machine lacks.
@@ -81,34 +81,21 @@ func (r *Rehearsal) linkTools() error {
 				return err
 			}
 		}
-		if err := link(target, path); err != nil {
+		if err := plugins.Link(target, path); err != nil {
 			return fmt.Errorf("linking %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func link(target, path string) error {
-	if now, err := os.Readlink(path); err == nil && now == target {
-		return nil
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	return os.Symlink(target, path)
-}
-
 // pluginPath is where Pulumi looks for an installed plugin of the SDK's version. It would
 // take one from PATH too, but with a warning at every turn.
 func (r *Rehearsal) pluginPath() (string, error) {
-	version, err := r.sdkVersion("github.com/pulumi/pulumi-kubernetes/sdk/v4")
+	version, err := plugins.SDKVersion(r.source, "kubernetes")
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(r.folder.pulumiHome(), "plugins", "resource-kubernetes-"+version, kubernetesPlugin), nil
+	return plugins.Path(r.folder.pulumiHome(), "kubernetes", version), nil
 }
 
 // environment is this process's own without the variables of those prefixes, which would

@@ -90,5 +90,6 @@ func (a *application) command() *cobra.Command {
 	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
 	root.AddCommand(a.keysCommand())
 	root.AddCommand(a.sealCommand())
+	root.AddCommand(a.hostsCommand())
 	return root
 }

@@ -60,7 +60,7 @@ func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pu
 	default:
 		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", cfg.Kind)
 	}
-	provider, err := NewProvider(ctx, cfg.Name, identifier, made.Kubeconfig, cfg.Context, pulumi.Parent(made.Component))
+	provider, err := NewProvider(ctx, cfg.Name, pulumi.String(identifier), made.Kubeconfig, cfg.Context, pulumi.Parent(made.Component))
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +81,10 @@ func secret(text pulumi.StringInput) pulumi.StringOutput {
 // NewProvider makes the one Kubernetes provider of a stack. It is replaced, and everything
 // with it, only when the cluster is another one: a rotated kubeconfig is an update.
 func NewProvider(
-	ctx *pulumi.Context, clusterName, identifier string, kubeconfig pulumi.StringOutput, context string, opts ...pulumi.ResourceOption,
+	ctx *pulumi.Context, clusterName string, identity pulumi.StringInput, kubeconfig pulumi.StringOutput, context string, opts ...pulumi.ResourceOption,
 ) (*kubernetes.Provider, error) {
 	args := &kubernetes.ProviderArgs{
-		ClusterIdentifier:      pulumi.String(identifier),
+		ClusterIdentifier:      identity,
 		EnableConfigMapMutable: pulumi.Bool(true),
 		EnableSecretMutable:    pulumi.Bool(true),
 		EnableServerSideApply:  pulumi.Bool(true),

@@ -15,17 +15,17 @@ import (
 
 // endpoint is a machine that is reached by SSH.
 type endpoint struct {
-	Host               string
-	User               *string
-	Port               *float64
-	Password           *string
-	PrivateKey         *string
-	PrivateKeyPassword *string
-	AgentSocketPath    *string
-	HostKey            *string
-	DialErrorLimit     *float64 // below 0: no limit
-	PerDialTimeout     *float64 // seconds for reaching the port; 0: no limit
-	Proxy              *endpoint
+	Host               string    `json:"host"`
+	User               *string   `json:"user"`
+	Port               *float64  `json:"port"`
+	Password           *string   `json:"password"`
+	PrivateKey         *string   `json:"privateKey"`
+	PrivateKeyPassword *string   `json:"privateKeyPassword"`
+	AgentSocketPath    *string   `json:"agentSocketPath"`
+	HostKey            *string   `json:"hostKey"`
+	DialErrorLimit     *float64  `json:"dialErrorLimit"` // below 0: no limit
+	PerDialTimeout     *float64  `json:"perDialTimeout"` // seconds for reaching the port; 0: no limit
+	Proxy              *endpoint `json:"proxy"`
 }
 
 // dial reaches a machine, through its proxy if it has one. The function that it returns ends

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,9 @@ func onEachCommand(t *testing.T, test func(t *testing.T, p *started, kind tokens
 	})
 }
 
-func said(state resource.PropertyMap, key resource.PropertyKey) string { return plain(state[key]).StringValue() }
+func said(state resource.PropertyMap, key resource.PropertyKey) string {
+	return plain(state[key]).StringValue()
+}
 
 func TestCreate_KeepsWhatTheCommandSays(t *testing.T) {
 	onEachCommand(t, func(t *testing.T, p *started, kind tokens.Type, inputs func(map[string]any) resource.PropertyMap) {
@@ -78,9 +81,19 @@ func TestCreate_APreviewRunsNothing(t *testing.T) {
 		assert.True(t, planned[stderrKey].IsComputed())
 
 		thing := p.mustCreate(kind, news)
-		updated, err := p.update(thing, inputs(map[string]any{"create": "false"}), true)
-		require.NoError(t, err)
-		assert.True(t, updated.state[stdoutKey].IsComputed())
+		for name, test := range map[string]struct {
+			news  resource.PropertyMap
+			known bool
+		}{
+			"changed": {inputs(map[string]any{"create": "false"}), false},
+			"taken":   {inputs(nil), false},
+			"added":   {with(news, properties(map[string]any{"stdin": "new"})), true},
+			"same":    {news, true},
+		} {
+			updated, err := p.update(thing, test.news, true)
+			require.NoError(t, err)
+			assert.Equal(t, !test.known, updated.state[stdoutKey].IsComputed(), name)
+		}
 	})
 }
 
@@ -105,6 +118,7 @@ func TestCheck_TakesWhatIsNotKnownYet(t *testing.T) {
 
 func TestCheck_TellsEveryInputThatIsWrong(t *testing.T) {
 	onEach(t, func(t *testing.T, p *started) {
+		assert.Empty(t, p.checked(localCommandTok, properties(map[string]any{"create": nil})), "what is null is not there")
 		_, failures := p.check(localCommandTok, properties(map[string]any{"create": 3.0, "colour": "green", "environment": "A=b"}))
 		for _, name := range []string{"create", "colour", "environment"} {
 			assert.Contains(t, fmt.Sprint(failures), name)
@@ -173,26 +187,17 @@ func TestLogging_SaysTheStreamsThatAreWanted(t *testing.T) {
 			"": {true, true}, "stdoutAndStderr": {true, true}, "stdout": {true, false}, "stderr": {false, true}, "none": {false, false},
 		} {
 			// The words are not in the command, which is no part of what it says.
-			values := map[string]any{"create": "tr a-z A-Z; echo err-" + logging + " | tr a-z A-Z >&2", "stdin": "out-" + logging}
+			values := map[string]any{"create": "tr a-z A-Z; echo err-" + logging + " | tr a-z A-Z >&2", "stdin": "out-" + logging + "\n"}
 			if logging != "" {
 				values["logging"] = logging
 			}
 			thing := p.mustCreate(kind, inputs(values))
 			assert.Equal(t, strings.ToUpper("out-"+logging), said(thing.state, stdoutKey), "it is an output all the same")
 			lines := strings.Split(p.Said.String(), "\n")
-			assert.Equal(t, wanted[0], contains(lines, strings.ToUpper("out-"+logging)), "stdout of %q: %q", logging, lines)
-			assert.Equal(t, wanted[1], contains(lines, strings.ToUpper("err-"+logging)), "stderr of %q: %q", logging, lines)
+			assert.Equal(t, wanted[0], slices.Contains(lines, strings.ToUpper("out-"+logging)), "stdout of %q: %q", logging, lines)
+			assert.Equal(t, wanted[1], slices.Contains(lines, strings.ToUpper("err-"+logging)), "stderr of %q: %q", logging, lines)
 		}
 	})
-}
-
-func contains(lines []string, line string) bool {
-	for _, each := range lines {
-		if each == line {
-			return true
-		}
-	}
-	return false
 }
 
 func TestFailure_HasTheOutputInItsError(t *testing.T) {
@@ -235,6 +240,7 @@ func TestDiff_ComparesInputs(t *testing.T) {
 			response := p.diff(thing, with(inputs(values), properties(test.changes)))
 			assert.Equal(t, pulumirpc.DiffResponse_DIFF_SOME, response.GetChanges(), name)
 			found := differences{}
+			assert.True(t, response.GetHasDetailedDiff(), "or else the engine doesn't look at it")
 			for path, difference := range response.GetDetailedDiff() {
 				found[path] = difference.GetKind()
 			}
@@ -327,6 +333,11 @@ func TestRead_LeavesEverythingAsItIs(t *testing.T) {
 		assert.Equal(t, thing.id, response.GetId())
 		assert.True(t, thing.state.DeepEquals(p.Unmarshal(response.GetProperties())))
 		assert.True(t, thing.inputs.DeepEquals(p.Unmarshal(response.GetInputs())))
+
+		response, err = p.Read(t.Context(), &pulumirpc.ReadRequest{Id: "imported", Urn: urnOf(kind), Name: "thing", Type: string(kind)})
+		require.NoError(t, err)
+		assert.Equal(t, "imported", response.GetId())
+		assert.NotNil(t, response.GetProperties(), "or else it would be gone")
 	})
 }
 
@@ -346,8 +357,8 @@ func TestLocal_RunsWhereAndWithWhatItIsTold(t *testing.T) {
 }
 
 func TestLocal_ACommandThatReadsNoInputIsNoFailure(t *testing.T) {
-	onEachCommand(t, func(t *testing.T, p *started, kind tokens.Type, inputs func(map[string]any) resource.PropertyMap) {
-		thing := p.mustCreate(kind, inputs(map[string]any{"create": "echo done", "stdin": strings.Repeat("long ", 100_000)}))
+	onEach(t, func(t *testing.T, p *started) {
+		thing := p.mustCreate(localCommandTok, properties(map[string]any{"create": "echo done", "stdin": strings.Repeat("long ", 100_000)}))
 		assert.Equal(t, "done", said(thing.state, stdoutKey))
 	})
 }
@@ -466,7 +477,7 @@ func runAgent(t *testing.T, privateKey string) (socket string) {
 	keyring := agent.NewKeyring()
 	require.NoError(t, keyring.Add(agent.AddedKey{PrivateKey: key}))
 	// Of a short name: that of a socket can't be long.
-	dir, err := os.MkdirTemp("", "agent")
+	dir, err := os.MkdirTemp("", "agent") //nolint:usetesting // its paths are long
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "s")
@@ -531,6 +542,35 @@ func TestRemote_DialsNoMoreWhenTheEngineIsInterrupted(t *testing.T) {
 		require.NoError(t, err)
 		require.Error(t, plugintest.Within(t, 10*time.Second, func() error { return <-ended }))
 		assert.Contains(t, p.Said.String(), "Dial 1/inf failed: retrying")
+	})
+}
+
+func TestRemote_ACommandThatRunsIsEndedByNobody(t *testing.T) {
+	onEach(t, func(t *testing.T, p *started) {
+		host := newHost(t)
+		news := host.remote(properties(map[string]any{"create": "echo > begun; until [ -e go ]; do sleep 0.05; done; echo whole"}))
+		type result struct {
+			made
+
+			err error
+		}
+		ended := make(chan result, 1)
+		go func() {
+			thing, err := p.createIn(t.Context(), remoteCommandTok, news, 600)
+			ended <- result{thing, err}
+		}()
+		require.Eventually(t, func() bool {
+			_, err := os.Stat(filepath.Join(host.home, "begun"))
+			return err == nil
+		}, 20*time.Second, 5*time.Millisecond)
+		_, err := p.Cancel(t.Context(), &emptypb.Empty{})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(host.home, "go"), nil, 0o600))
+		require.NoError(t, plugintest.Within(t, 20*time.Second, func() error {
+			result := <-ended
+			assert.Equal(t, "whole", said(result.state, stdoutKey))
+			return result.err
+		}))
 	})
 }
 

@@ -85,13 +85,14 @@ type remoteFiles struct{ *sftp.Client }
 // stat has neither information nor an error where there is nothing.
 func (r remoteFiles) stat(at string) (fs.FileInfo, error) {
 	info, err := r.Stat(at)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("failed to stat remote path %s: %w", at, err)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil //nolint:nilnil // nothing is there
+	case err != nil:
+		return nil, fmt.Errorf("failed to stat remote path %s: %w", at, err)
+	default:
+		return info, nil
 	}
-	return info, nil
 }
 
 // text wants the path of a file, not of a folder: it has no name of its own.

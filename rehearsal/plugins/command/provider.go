@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -67,15 +68,9 @@ func (p *commandProvider) GetSchema(context.Context, plugin.GetSchemaRequest) (p
 	return plugin.GetSchemaResponse{Schema: schema}, err
 }
 
-// CheckConfig takes what the engine adds: there is nothing to configure.
+// CheckConfig takes whatever there is: there is nothing to configure.
 func (p *commandProvider) CheckConfig(_ context.Context, request plugin.CheckConfigRequest) (plugin.CheckConfigResponse, error) {
-	var failures []plugin.CheckFailure
-	for _, key := range request.News.StableKeys() {
-		if !ofTheEngine(key) && key != "pluginDownloadURL" {
-			failures = append(failures, plugin.CheckFailure{Property: key, Reason: fmt.Sprintf("the command plugin has no configuration, so no %q", key)})
-		}
-	}
-	return plugin.CheckConfigResponse{Properties: request.News, Failures: failures}, nil
+	return plugin.CheckConfigResponse{Properties: request.News}, nil
 }
 
 func (p *commandProvider) DiffConfig(context.Context, plugin.DiffConfigRequest) (plugin.DiffConfigResponse, error) {
@@ -152,19 +147,24 @@ func (p *commandProvider) Read(_ context.Context, request plugin.ReadRequest) (p
 	if _, err := fieldsOf(request.Type); err != nil {
 		return plugin.ReadResponse{}, err
 	}
+	// With nothing to say of an import, it is there all the same.
+	inputs, state := resource.PropertyMap{}, resource.PropertyMap{}
+	maps.Copy(inputs, request.Inputs)
+	maps.Copy(state, request.State)
 	return plugin.ReadResponse{
-		ReadResult: plugin.ReadResult{ID: request.ID, Inputs: request.Inputs, Outputs: request.State},
+		ReadResult: plugin.ReadResult{ID: request.ID, Inputs: inputs, Outputs: state},
 		Status:     resource.StatusOK,
 	}, nil
 }
 
 func (p *commandProvider) Update(ctx context.Context, request plugin.UpdateRequest) (plugin.UpdateResponse, error) {
-	if _, err := fieldsOf(request.Type); err != nil {
+	fields, err := fieldsOf(request.Type)
+	if err != nil {
 		return plugin.UpdateResponse{}, err
 	}
 	news := ignoring(request.NewInputs, request.OldOutputs, request.IgnoreChanges)
 	if request.Preview {
-		return plugin.UpdateResponse{Properties: plannedUpdate(request.Type, request.OldOutputs, news), Status: resource.StatusOK}, nil
+		return plugin.UpdateResponse{Properties: plannedUpdate(request.Type, fields, request.OldOutputs, news), Status: resource.StatusOK}, nil
 	}
 	ctx, done := p.call(ctx, request.Timeout)
 	defer done()

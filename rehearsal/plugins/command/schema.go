@@ -105,44 +105,73 @@ func merged(all ...fields) fields {
 func check(known fields, news resource.PropertyMap) (resource.PropertyMap, []plugin.CheckFailure) {
 	inputs := news.Copy()
 	var failures []plugin.CheckFailure
-	fail := func(key resource.PropertyKey, format string, args ...any) {
-		failures = append(failures, plugin.CheckFailure{Property: key, Reason: fmt.Sprintf(format, args...)})
-	}
 	for _, key := range inputs.StableKeys() {
-		if _, there := known[key]; !there && !ofTheEngine(key) {
-			fail(key, "there is no input %q", key)
+		if _, there := known[key]; !there {
+			failures = append(failures, failure(key, "there is no input %q", key))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(known)) {
-		field, value := known[key], plain(inputs[key])
-		switch {
-		case value.IsNull() && field.required:
-			fail(key, "%q is missing", key)
-		case value.IsNull() && field.standard != nil:
-			inputs[key] = resource.NewPropertyValue(field.standard)
-		case value.IsNull():
+		field := known[key]
+		value, wrong := field.check(key, inputs[key])
+		failures = append(failures, wrong...)
+		if value.IsNull() {
+			delete(inputs, key)
 			continue
-		case field.refused:
-			fail(key, "the stand-in of the command plugin does not know %q; %s", key, installOfficial)
-		case value.IsComputed():
-		case !field.shape.fits(value):
-			fail(key, "%q must be %s", key, field.shape)
-		case field.shape == connection || field.shape == proxy:
-			checked, within := check(map[shape]fields{connection: connectionFields(), proxy: proxyFields()}[field.shape], value.ObjectValue())
-			for _, failure := range within {
-				fail(key+"."+failure.Property, "%s", failure.Reason)
-			}
-			inputs[key] = likewise(inputs[key], resource.NewProperty(checked))
-		case field.shape == source:
-			if reason := unfitSource(value); reason != "" {
-				fail(key, "%s", reason)
-			}
 		}
-		if value := inputs[key]; field.secret && !value.IsNull() && !value.IsSecret() {
-			inputs[key] = resource.MakeSecret(value)
+		if field.secret && !value.IsSecret() {
+			value = resource.MakeSecret(value)
 		}
+		inputs[key] = value
 	}
 	return inputs, failures
+}
+
+func failure(key resource.PropertyKey, format string, args ...any) plugin.CheckFailure {
+	return plugin.CheckFailure{Property: key, Reason: fmt.Sprintf(format, args...)}
+}
+
+// check is an input's value with what it lacks, and what is wrong with it.
+func (f field) check(key resource.PropertyKey, given resource.PropertyValue) (resource.PropertyValue, []plugin.CheckFailure) {
+	fail := func(format string, args ...any) (resource.PropertyValue, []plugin.CheckFailure) {
+		return given, []plugin.CheckFailure{failure(key, format, args...)}
+	}
+	switch value := plain(given); {
+	case value.IsNull() && f.required:
+		return fail("%q is missing", key)
+	case value.IsNull() && f.standard != nil:
+		return resource.NewPropertyValue(f.standard), nil
+	case value.IsNull(), value.IsComputed():
+		return given, nil
+	case f.refused:
+		return fail("the stand-in of the command plugin does not know %q; %s", key, installOfficial)
+	case !f.shape.fits(value):
+		return fail("%q must be %s", key, f.shape)
+	case f.shape == source:
+		if reason := unfitSource(value); reason != "" {
+			return fail("%s", reason)
+		}
+		return given, nil
+	case f.shape.within() != nil:
+		checked, failures := check(f.shape.within(), value.ObjectValue())
+		for i := range failures {
+			failures[i].Property = key + "." + failures[i].Property
+		}
+		return likewise(given, resource.NewProperty(checked)), failures
+	default:
+		return given, nil
+	}
+}
+
+// within are the fields of a shape that has some.
+func (s shape) within() fields {
+	switch s {
+	case connection:
+		return connectionFields()
+	case proxy:
+		return proxyFields()
+	default:
+		return nil
+	}
 }
 
 func (s shape) fits(value resource.PropertyValue) bool {
@@ -184,11 +213,11 @@ func planned(kind tokens.Type, inputs resource.PropertyMap) resource.PropertyMap
 	return state
 }
 
-// plannedUpdate knows the old output as long as nothing that was given before has changed.
-func plannedUpdate(kind tokens.Type, olds, news resource.PropertyMap) resource.PropertyMap {
-	for key, value := range news {
+// plannedUpdate knows the old output as long as no input of before has changed.
+func plannedUpdate(kind tokens.Type, known fields, olds, news resource.PropertyMap) resource.PropertyMap {
+	for key := range known {
 		old, there := olds[key]
-		if value.ContainsUnknowns() || there && !open(old).DeepEquals(open(value)) {
+		if news[key].ContainsUnknowns() || there && !open(old).DeepEquals(open(news[key])) {
 			return planned(kind, news)
 		}
 	}
@@ -200,14 +229,18 @@ func plannedUpdate(kind tokens.Type, olds, news resource.PropertyMap) resource.P
 
 // inputs are those of every resource, without their secrecy.
 type inputs struct {
-	Create, Update, Delete *string
-	Command                string // of the function
-	Stdin, Logging, Dir    string
-	Interpreter            []string
-	Environment            map[string]string
-	AddPreviousOutputInEnv *bool
-	Connection             endpoint
-	RemotePath             string
+	Create                 *string           `json:"create"`
+	Update                 *string           `json:"update"`
+	Delete                 *string           `json:"delete"`
+	Command                string            `json:"command"` // of the function
+	Stdin                  string            `json:"stdin"`
+	Logging                string            `json:"logging"`
+	Dir                    string            `json:"dir"`
+	Interpreter            []string          `json:"interpreter"`
+	Environment            map[string]string `json:"environment"`
+	AddPreviousOutputInEnv *bool             `json:"addPreviousOutputInEnv"`
+	Connection             endpoint          `json:"connection"`
+	RemotePath             string            `json:"remotePath"`
 }
 
 func decode(properties resource.PropertyMap) (inputs, error) {

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/blang/semver"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
@@ -62,7 +64,7 @@ func serve(ctx context.Context, args []string, stdout io.Writer, version string,
 	handle, err := rpcutil.ServeWithOptions(rpcutil.ServeOptions{
 		Cancel: cancel,
 		Init: func(server *grpc.Server) error {
-			pulumirpc.RegisterResourceProviderServer(server, plugin.NewProviderServer(answers))
+			pulumirpc.RegisterResourceProviderServer(server, detailed{plugin.NewProviderServer(answers)})
 			return nil
 		},
 	})
@@ -71,4 +73,40 @@ func serve(ctx context.Context, args []string, stdout io.Writer, version string,
 	}
 	fmt.Fprintln(stdout, handle.Port)
 	return <-handle.Done
+}
+
+// detailed says of a diff what the SDK's server leaves out: that there are details, and that
+// what is taken away can replace. Without, the engine sees neither.
+type detailed struct {
+	pulumirpc.ResourceProviderServer
+}
+
+func (d detailed) Diff(ctx context.Context, request *pulumirpc.DiffRequest) (*pulumirpc.DiffResponse, error) {
+	response, err := d.ResourceProviderServer.Diff(ctx, request)
+	if err != nil || len(response.GetDetailedDiff()) == 0 {
+		return response, err
+	}
+	response.HasDetailedDiff = true
+	for _, path := range response.GetReplaces() {
+		if change := response.GetDetailedDiff()[path]; change.GetKind() == pulumirpc.PropertyDiff_DELETE {
+			change.Kind = pulumirpc.PropertyDiff_DELETE_REPLACE
+		}
+	}
+	response.Diffs, response.Replaces = properties(response.GetDiffs()), properties(response.GetReplaces())
+	return response, nil
+}
+
+// properties are those that paths begin with.
+func properties(paths []string) []string {
+	var names []string
+	for _, path := range paths {
+		if parsed, err := resource.ParsePropertyPath(path); err == nil && len(parsed) > 0 {
+			if name, ok := parsed[0].(string); ok {
+				path = name
+			}
+		}
+		names = append(names, path)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
