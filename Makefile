@@ -73,6 +73,16 @@ trust: tools-pulumi mcs ## read the machines' SSH host keys, and keep them in th
 check-hosts: tools-pulumi mcs ## ask every machine whether it is ready for k3s, and change nothing (STACK=development)
 	@.tools/bin/mcs hosts check --stack $(STACK)
 
+.PHONY: bootstrap pin tools-bootstrap
+tools-bootstrap:
+	@go run ./tools/build pulumi pulumi-language-go
+
+bootstrap: tools-bootstrap mcs ## bring a stack up from nothing, or go on with it, step by step (asks; STACK=development DRY_RUN=1: say what it would do)
+	@.tools/bin/mcs bootstrap --stack $(STACK) $(if $(DRY_RUN),--dry-run)
+
+pin: tools-pulumi mcs ## write what k3s's files must be into the stack file (STACK=development K3S=v1.35.1+k3s1: of that release; DOWNLOAD=downloads/k3s: fetch them too)
+	@.tools/bin/mcs pin --stack $(STACK) $(if $(K3S),--k3s '$(K3S)') $(if $(DOWNLOAD),--download '$(DOWNLOAD)') $(if $(FROM),--from '$(FROM)')
+
 test: tools-rehearsal tools-test ## run every test: units, golden files, both programs, the end-to-end rehearsal
 	@$(GOTEST) -count=1 -timeout 70m ./...
 	@cd checks && $(GOTEST) ./...

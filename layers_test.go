@@ -19,7 +19,7 @@ func TestProgram_EachLayerKnowsOnlyTheOnesBeforeIt(t *testing.T) {
 	require.NoError(t, err)
 	components = slices.DeleteFunc(components, func(path string) bool { return filepath.Ext(path) == ".go" })
 	require.NotEmpty(t, components)
-	known := []string{"manifests", "internal/flux", "internal/git", "internal/k3s", "internal/objects"}
+	known := []string{"manifests", "internal/flux", "internal/git", "internal/githubapi", "internal/k3s", "internal/objects"}
 	for _, layer := range [][]string{
 		known, {"config"}, {"hosts"}, {"seal"}, {"workloads"}, {"render"}, {"branch"}, {"components"}, components, {"."},
 	} {

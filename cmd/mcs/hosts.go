@@ -152,7 +152,7 @@ func (o *onStack) trust(ctx context.Context, answers io.Reader, replace []string
 		return err
 	}
 	if t.written > 0 {
-		o.sayf("next: commit %s", o.File())
+		o.nextf("commit %s", o.File())
 	}
 	return nil
 }

@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
@@ -11,9 +10,6 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/config"
 )
-
-// ErrNotBuilt says that a kind of cluster is valid configuration with no component yet.
-var ErrNotBuilt = errors.New("this kind of cluster can't be made yet")
 
 // Cluster is a cluster of any kind.
 type Cluster struct {
@@ -28,49 +24,53 @@ type Cluster struct {
 	On []pulumi.ResourceOption
 	// Installations tell the installation that each node is of; none of an existing cluster.
 	Installations map[string]string
+	// Anew says that the cluster which the last update left is gone, and this is another.
+	Anew bool
+
+	// identity tells it from every other cluster, also from one that had its name before.
+	identity pulumi.StringInput
+	// joined are what to wait for until every node is there.
+	joined []pulumi.Resource
 }
 
 // New makes, or finds, the cluster that cfg describes, and the provider that talks to it.
 // A relative kubeconfig path counts from projectDir.
-func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
-	made, identifier := &Cluster{}, cfg.Name
-	switch cfg.Kind {
+func New(ctx *pulumi.Context, cfg *config.Config, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
+	made, err := makeOrFind(ctx, cfg, projectDir, opts...)
+	if err != nil {
+		return nil, err
+	}
+	name := cfg.Cluster.Name
+	made.Provider, err = NewProvider(ctx, name, made.identity, made.Kubeconfig, cfg.Cluster.Context,
+		pulumi.Parent(made.Component), pulumi.DependsOn(made.joined))
+	if err != nil {
+		return nil, err
+	}
+	if made.Installations != nil {
+		// Not with the command that makes the cluster: the engine doesn't count that as deleted
+		// while it is deleted before it is replaced. The provider is replaced with each installation.
+		made.On = []pulumi.ResourceOption{pulumi.DeletedWith(made.Provider)}
+	}
+	return made, nil
+}
+
+func makeOrFind(ctx *pulumi.Context, cfg *config.Config, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
+	switch of := &cfg.Cluster; of.Kind {
 	case config.Existing:
-		existing, err := NewExisting(ctx, cfg.Name, &ExistingArgs{
-			KubeconfigPath: cfg.Kubeconfig, ProjectDir: projectDir, Context: cfg.Context,
+		existing, err := NewExisting(ctx, of.Name, &ExistingArgs{
+			KubeconfigPath: of.Kubeconfig, ProjectDir: projectDir, Context: of.Context,
 		}, opts...)
 		if err != nil {
 			return nil, err
 		}
-		made.Component, made.Kubeconfig = existing, existing.Kubeconfig
+		return &Cluster{Component: existing, Kubeconfig: existing.Kubeconfig, identity: pulumi.String(of.Name)}, nil
 	case config.K3d:
-		k3d, err := makeK3d(ctx, cfg, opts...)
-		if err != nil {
-			return nil, err
-		}
-		made.Component, made.Kubeconfig = k3d, k3d.Kubeconfig
-		made.Installations = map[string]string{}
-		for _, node := range cfg.Nodes {
-			made.Installations[node.Name] = k3d.Installation
-		}
-		identifier += "/" + k3d.Installation
+		return makeK3d(ctx, of, opts...)
 	case config.Pi:
-		return nil, fmt.Errorf("cluster.kind is pi: %w; rehearse the stack with make up STACK=%s, "+
-			"or set cluster.kind to existing with a kubeconfig of a k3s that already runs", ErrNotBuilt, ctx.Stack())
+		return makePi(ctx, cfg, projectDir, opts...)
 	default:
-		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", cfg.Kind)
+		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", of.Kind)
 	}
-	provider, err := NewProvider(ctx, cfg.Name, pulumi.String(identifier), made.Kubeconfig, cfg.Context, pulumi.Parent(made.Component))
-	if err != nil {
-		return nil, err
-	}
-	made.Provider = provider
-	if made.Installations != nil {
-		// Not with the command that makes the cluster: the engine doesn't count that as deleted
-		// while it is deleted before it is replaced. The provider is replaced with each installation.
-		made.On = []pulumi.ResourceOption{pulumi.DeletedWith(provider)}
-	}
-	return made, nil
 }
 
 // secret is a string that is encrypted in the state and never shown.

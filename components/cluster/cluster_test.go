@@ -26,7 +26,7 @@ users: [{name: admin, user: {token: canary}}]
 
 func build(recorder *pulumitest.Recorder, cfg *config.Cluster, dir string) error {
 	return recorder.Run(func(ctx *pulumi.Context) error {
-		_, err := cluster.New(ctx, cfg, dir)
+		_, err := cluster.New(ctx, &config.Config{Cluster: *cfg}, dir)
 		return err
 	}, false)
 }
@@ -81,12 +81,4 @@ func TestExisting_AnErrorNamesTheMendAndNoCredential(t *testing.T) {
 			assert.Empty(t, recorder.All())
 		})
 	}
-}
-
-func TestPi_SaysThatItCantBeMadeYet(t *testing.T) {
-	recorder := &pulumitest.Recorder{}
-	err := build(recorder, &config.Cluster{Kind: config.Pi, Name: "production"}, "")
-	require.ErrorIs(t, err, cluster.ErrNotBuilt)
-	require.ErrorContains(t, err, "make up STACK=")
-	assert.Empty(t, recorder.All())
 }

@@ -50,7 +50,7 @@ type K3d struct {
 
 // makeK3d makes the cluster that cfg describes, or keeps the one that is there. In a preview,
 // what would stop an update is only told: it may run where there is no Docker.
-func makeK3d(ctx *pulumi.Context, cfg *config.Cluster, opts ...pulumi.ResourceOption) (*K3d, error) {
+func makeK3d(ctx *pulumi.Context, cfg *config.Cluster, opts ...pulumi.ResourceOption) (*Cluster, error) {
 	args := k3dArgs(cfg)
 	recorded, err := installationsBefore(ctx)
 	if err != nil {
@@ -82,7 +82,19 @@ func makeK3d(ctx *pulumi.Context, cfg *config.Cluster, opts ...pulumi.ResourceOp
 			}
 		}
 	}
-	return NewK3d(ctx, cfg.Name, args, opts...)
+	k3d, err := NewK3d(ctx, cfg.Name, args, opts...)
+	if err != nil {
+		return nil, err
+	}
+	made := &Cluster{
+		Component: k3d, Kubeconfig: k3d.Kubeconfig, Installations: map[string]string{},
+		Anew:     before != "" && before != k3d.Installation,
+		identity: pulumi.String(cfg.Name + "/" + k3d.Installation),
+	}
+	for _, node := range cfg.Nodes {
+		made.Installations[node.Name] = k3d.Installation
+	}
+	return made, nil
 }
 
 // say tells what becomes of what is there, and of what was there after the last update.

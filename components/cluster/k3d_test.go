@@ -146,7 +146,7 @@ func (s *k3dRun) run(cfg *config.Cluster, preview bool) error {
 	s.recorder.Outputs = map[string]resource.PropertyMap{"command:local:Command": {"stdout": resource.NewProperty(kubeconfig)}}
 	return s.recorder.Run(func(ctx *pulumi.Context) error {
 		ctx.Log = s
-		_, err := cluster.New(ctx, cfg, "")
+		_, err := cluster.New(ctx, &config.Config{Cluster: *cfg}, "")
 		return err
 	}, preview)
 }

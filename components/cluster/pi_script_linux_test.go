@@ -93,7 +93,11 @@ func newMachineOf(t *testing.T, size, nodes string) *machine {
 // sh runs a shell there, with a script on its standard input.
 func (m *machine) sh(t *testing.T, script string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	return m.run(t.Context(), script, args...)
+}
+
+func (m *machine) run(ctx context.Context, script string, args ...string) (stdout, stderr string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", m.pid, "--mount", "chroot", m.dir + "/root", "sh", "-s", "--"}, args...)...)
 	var out, errs bytes.Buffer

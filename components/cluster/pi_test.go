@@ -386,7 +386,7 @@ func TestPi_TheKubeconfigIsSecretAndLeadsToTheServer(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = cluster.NewProvider(ctx, "home", pulumi.String("home"), made.Kubeconfig, "")
+		_, err = cluster.NewProvider(ctx, "home", made.Identity, made.Kubeconfig, "")
 		return err
 	}, pulumi.WithMocks(pulumitest.Project, pulumitest.Stack, p))
 	require.NoError(t, err)
@@ -407,7 +407,7 @@ func TestPi_AKubeconfigThatCantBeReadIsNotQuoted(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = cluster.NewProvider(ctx, "home", pulumi.String("home"), made.Kubeconfig, "")
+		_, err = cluster.NewProvider(ctx, "home", made.Identity, made.Kubeconfig, "")
 		return err
 	}, pulumi.WithMocks(pulumitest.Project, pulumitest.Stack, p))
 	require.ErrorContains(t, err, "the kubeconfig of kiwipi: it can't be read")

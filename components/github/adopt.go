@@ -16,8 +16,9 @@ import (
 const RegisteredOutput = "deployKey"
 
 // adopted has an update take a key over that GitHub has and the state does not. One whose title or
-// access differs is taken over all the same, and then replaced. What the state has is the engine's to
-// decide on. A question that isn't answered is only told of: the creation will say what is wrong.
+// access differs is deleted there, to be registered anew: the engine refuses to replace what it has just
+// taken over. What the state has is the engine's to decide on. A question that isn't answered is only
+// told of: the creation will say what is wrong.
 func (a *DeployKeyArgs) adopted(ctx *pulumi.Context, public ssh.PublicKey) ([]pulumi.ResourceOption, error) {
 	if ctx.DryRun() {
 		return nil, nil
@@ -30,19 +31,22 @@ func (a *DeployKeyArgs) adopted(ctx *pulumi.Context, public ssh.PublicKey) ([]pu
 	if found == nil {
 		return nil, nil
 	}
-	id := fmt.Sprintf("%s:%d", a.Repository, found.ID)
 	known, err := components.OutputsBefore(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading which deploy key the stack has: %w", err)
 	}
-	if known[RegisteredOutput] == id {
+	id := fmt.Sprintf("%s:%d", a.Repository, found.ID)
+	is := fmt.Sprintf("GitHub has the deploy key of %s/%s, as %q, and the state does not: ", a.Owner, a.Repository, found.Title)
+	switch {
+	case known[RegisteredOutput] == id:
 		return nil, nil
+	case found.ReadOnly != a.Writable && found.Title == a.Title:
+		return []pulumi.ResourceOption{pulumi.Import(pulumi.ID(id))}, ctx.Log.Info(is+"it is taken over", nil)
 	}
-	says := fmt.Sprintf("GitHub has the deploy key of %s/%s already, as %q: it is taken over", a.Owner, a.Repository, found.Title)
-	if found.ReadOnly == a.Writable || found.Title != a.Title {
-		says += ", and registered anew, since its title or its access differs"
+	if err := repository.Delete(ctx.Context(), found); err != nil {
+		return nil, ctx.Log.Info(is+"it can't be replaced: "+err.Error(), nil)
 	}
-	return []pulumi.ResourceOption{pulumi.Import(pulumi.ID(id))}, ctx.Log.Info(says, nil)
+	return nil, ctx.Log.Info(is+"it is replaced, since its title or its access differs", nil)
 }
 
 // plainToken is what GitHub is asked with: the token that the provider gets too.

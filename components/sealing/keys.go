@@ -65,6 +65,9 @@ func NewKeys(ctx *pulumi.Context, name string, args *KeysArgs, opts ...pulumi.Re
 				"name":      pulumi.String(objectName),
 				"namespace": pulumi.String(namespace),
 				"labels":    pulumi.StringMap{activeLabel: pulumi.String("active")},
+				"annotations": pulumi.StringMap{
+					components.FieldManagerAnnotation: pulumi.String(components.FieldManager),
+				},
 			},
 			"type": pulumi.String("kubernetes.io/tls"),
 			"data": pulumi.ToSecret(pulumi.StringMap{

@@ -1,4 +1,4 @@
-// Package githubapi asks GitHub about one repository. It changes nothing there.
+// Package githubapi asks GitHub about the deploy keys of one repository.
 package githubapi
 
 import (
@@ -64,6 +64,20 @@ func (r *Repository) DeployKeyOf(ctx context.Context, key ssh.PublicKey) (*Deplo
 	return nil, nil //nolint:nilnil // that it isn't registered is an answer
 }
 
+// Delete takes a registration away.
+func (r *Repository) Delete(ctx context.Context, key *DeployKey) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	client, err := r.client()
+	if err != nil {
+		return err
+	}
+	if _, err := client.Repositories.DeleteKey(ctx, r.Owner, r.Name, key.ID); err != nil {
+		return r.explain("deleting a deploy key of", err)
+	}
+	return nil
+}
+
 // CheckAdministers says whether the token may do what registering a deploy key takes, as far as that
 // can be told without changing anything: that a fine-grained token may write, GitHub doesn't tell. The
 // error is an ErrDenied where GitHub says no.
@@ -84,7 +98,7 @@ func (r *Repository) deployKeys(ctx context.Context) ([]DeployKey, error) {
 	for {
 		page, response, err := client.Repositories.ListKeys(ctx, r.Owner, r.Name, options)
 		if err != nil {
-			return nil, r.explain(err)
+			return nil, r.explain("asking GitHub for the deploy keys of", err)
 		}
 		for _, key := range page {
 			fields := strings.Fields(key.GetKey())
@@ -130,9 +144,8 @@ func (r *Repository) baseURL() string {
 }
 
 // explain says what a refusal means, and what to do about it.
-func (r *Repository) explain(err error) error {
-	name := r.Owner + "/" + r.Name
-	doing := "asking GitHub for the deploy keys of " + name
+func (r *Repository) explain(doing string, err error) error {
+	doing += " " + r.Owner + "/" + r.Name
 	refused, ok := errors.AsType[*github.ErrorResponse](err)
 	if !ok {
 		return fmt.Errorf("%s: %w", doing, r.withoutToken(err))

@@ -68,6 +68,12 @@ func TestDeployKeyOf_FindsItOnAnyPage(t *testing.T) {
 	assert.Equal(t, "flux", found.Title)
 	assert.True(t, found.ReadOnly)
 	assert.NotZero(t, found.ID)
+
+	require.NoError(t, r.Delete(t.Context(), found))
+	require.ErrorIs(t, r.Delete(t.Context(), found), githubapi.ErrDenied, "it is gone")
+	found, err = r.DeployKeyOf(t.Context(), key)
+	require.NoError(t, err)
+	assert.Nil(t, found)
 }
 
 func TestCheckAdministers_SaysWhatTheTokenLacks(t *testing.T) {
