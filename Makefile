@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export GOTOOLCHAIN := local
 
 REHEARSAL_TOOLS := kwok etcd kubernetes pulumi pulumi-language-go pulumi-kubernetes flux sealed-secrets
-TEST_TOOLS := gotestsum kustomize kubeconform
+TEST_TOOLS := gotestsum kustomize kubeconform k3d
 LINT_TOOLS := gofumpt golangci-lint govulncheck
 
 GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --

@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -17,7 +18,7 @@ func (r *Rehearsal) Surroundings(ctx context.Context) error {
 		if err := r.ensureForge(ctx); err != nil {
 			return err
 		}
-		if err := r.ensureGitHubPlugin(ctx); err != nil {
+		if err := r.ensurePlugin(ctx, plugins.GitHub); err != nil {
 			return err
 		}
 		cfg, err := r.Rehearsed()

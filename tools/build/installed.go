@@ -39,18 +39,8 @@ func (i *installed) find(ctx context.Context, own string) (version string, ok bo
 	if err != nil {
 		return "", false
 	}
-	version = versionIn(string(out))
+	version = strings.TrimSpace(string(out))
 	return version, i.works(version)
-}
-
-// versionIn is the first version that a command names: some print more than that.
-func versionIn(out string) string {
-	for word := range strings.FieldsSeq(out) {
-		if semver.IsValid(word) {
-			return word
-		}
-	}
-	return ""
 }
 
 func (i *installed) works(version string) bool {

@@ -73,8 +73,7 @@ func tools() []tool {
 		},
 		{
 			name: "k3d", module: "github.com/k3d-io/k3d/v5", binaries: same("k3d"), main: "tool",
-			ldflags:   "-X github.com/k3d-io/k3d/v5/version.Version={version}",
-			installed: &installed{command: []string{"k3d", "version"}, from: "v5.6.0", below: "v6.0.0"},
+			ldflags: "-X github.com/k3d-io/k3d/v5/version.Version={version}",
 		},
 		{
 			name: "gotestsum", module: "gotest.tools/gotestsum", binaries: same("gotestsum"), main: "tool",
