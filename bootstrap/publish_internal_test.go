@@ -162,7 +162,7 @@ func TestPublish_TheWrongBranchOrRemoteIsTold(t *testing.T) {
 func TestPublish_ARefusedPushSaysWhy(t *testing.T) {
 	c := newClone(t)
 	hook := filepath.Join(c.bare, "hooks", "pre-receive")
-	require.NoError(t, os.WriteFile(hook, []byte("#!/bin/sh\necho 'the branch is protected' >&2\nexit 1\n"), 0o700)) //nolint:gosec // Git runs it
+	require.NoError(t, os.WriteFile(hook, []byte("#!/bin/sh\necho 'the branch is protected' >&2\nexit 1\n"), 0o700))
 	c.write(t, "Pulumi.home.yaml", "two\n")
 	require.ErrorContains(t, c.publish(t.Context()), "the branch is protected")
 

@@ -159,6 +159,10 @@ func (s *stage) managers(t *testing.T) map[string][]string {
 	}
 	require.NotEmpty(t, found)
 	for object, managers := range found {
+		if strings.HasPrefix(object, "customresourcedefinitions/") {
+			delete(found, object) // replaced as a whole, whoever has a field of it
+			continue
+		}
 		assert.Len(t, managers, 1, object)
 	}
 	return found

@@ -112,7 +112,9 @@ func register(
 	if !awaited(u) {
 		annotate(u, skipAwait, "true")
 	}
-	annotate(u, components.FieldManagerAnnotation, components.FieldManager)
+	for annotation, value := range components.FieldManagement(u.GetKind()) {
+		annotate(u, annotation, value)
+	}
 	props, err := inputs(u)
 	if err != nil {
 		return nil, err
