@@ -96,6 +96,13 @@ type home struct {
 func newHome(t *testing.T) *home {
 	t.Helper()
 	b := &home{stage: newStage(t, "production")}
+	b.start(t)
+	return b
+}
+
+// start starts what a stack finds outside of it, and makes the clone.
+func (b *home) start(t *testing.T) {
+	t.Helper()
 	b.Set("sealing.protect", false)
 	require.NoError(t, b.StartCluster(t.Context()))
 	require.NoError(t, b.Surroundings(t.Context()))
@@ -116,7 +123,6 @@ func newHome(t *testing.T) *home {
 		"GIT_AUTHOR_NAME=somebody", "GIT_AUTHOR_EMAIL=somebody@localhost",
 		"GIT_COMMITTER_NAME=somebody", "GIT_COMMITTER_EMAIL=somebody@localhost")
 	b.clone(t)
-	return b
 }
 
 // clone copies what Git has of this project, or would have, and pushes it to the rehearsal's Git host.

@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -12,13 +13,13 @@ import (
 )
 
 // Surroundings starts what a real stack finds outside of it: a Git host, GitHub, a registry with
-// images, a plugin for GitHub.
+// images, the plugins.
 func (r *Rehearsal) Surroundings(ctx context.Context) error {
 	return r.locked(ctx, func() error {
 		if err := r.ensureForge(ctx); err != nil {
 			return err
 		}
-		if err := r.ensurePlugin(ctx, plugins.GitHub); err != nil {
+		if err := errors.Join(r.ensurePlugin(ctx, plugins.GitHub), r.ensureCommandPlugin(ctx)); err != nil {
 			return err
 		}
 		cfg, err := r.Rehearsed()
