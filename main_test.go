@@ -466,6 +466,6 @@ func TestProgram_DevelopmentNeedsNoSecretAndNoPreparation(t *testing.T) {
 	require.NoError(t, err)
 	recorder := &pulumitest.Recorder{}
 	s := &testStack{RunInfo: &pulumi.RunInfo{Project: pulumitest.Project, Stack: "development", RootDirectory: root, Config: values}}
-	require.NoError(t, s.run(recorder, false))
+	require.NoError(t, s.run(recorder, true), "a preview asks for neither Docker nor k3d")
 	assert.Contains(t, recorder.OfType("command:local:Command"), "development")
 }

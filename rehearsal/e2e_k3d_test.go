@@ -169,6 +169,12 @@ func (s *k3dStage) fresh(t *testing.T) *rehearsal.Rehearsal {
 }
 
 func (s *k3dStage) assertMadeAnew(t *testing.T) {
+	s.Set("sealing.protect", true)
+	s.up(t, rehearsal.UpOptions{})
+	defer func() {
+		s.Set("sealing.protect", false)
+		s.up(t, rehearsal.UpOptions{})
+	}()
 	s.deleteByHand(t)
 	on := s.fresh(t)
 	said, err := s.saying(func() error { return s.ShowPreview(t.Context()) })

@@ -67,7 +67,7 @@ func TestPis(t *testing.T) {
 	})
 	p.step("another k3s stops at an agent that can't be reached, and goes on from there", func(t *testing.T) {
 		p.publish(t, nextRelease)
-		p.run(t, p.program, "pin", "--stack", "production", "--k3s", nextRelease)
+		p.run(t, p.program, "pin", "--stack", "production", "--k3s", nextRelease, "--from", p.files)
 		p.pis[2].Unplug()
 		said, err := p.mcs(t, "--yes")
 		require.Error(t, err)
@@ -264,4 +264,3 @@ func (p *pis) assertNoSecretLeft(t *testing.T) {
 		assert.Equal(t, "600", strings.TrimSpace(mode))
 	}
 }
-

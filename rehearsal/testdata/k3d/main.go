@@ -1,4 +1,5 @@
-// Command k3d is the Pulumi program of a test: the cluster of main.go, with one object on it.
+// Command k3d is the Pulumi program of a test: the cluster of main.go, with one object on it, which is
+// protected as the sealing keys are.
 package main
 
 import (
@@ -28,7 +29,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	}
 	_, err = corev1.NewNamespace(ctx, "trial", &corev1.NamespaceArgs{
 		Metadata: &metav1.ObjectMetaArgs{Name: pulumi.String("trial")},
-	}, append(on.On, pulumi.Provider(on.Provider))...)
+	}, append(on.On, pulumi.Provider(on.Provider), pulumi.Protect(cfg.Sealing.Protect && !on.Anew))...)
 	if err != nil {
 		return err
 	}
