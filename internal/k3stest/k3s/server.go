@@ -353,7 +353,7 @@ func notify(state string) {
 	if path == "" {
 		return
 	}
-	connection, err := net.Dial("unixgram", path) //nolint:noctx // a datagram
+	connection, err := net.Dial("unixgram", path) //nolint:noctx,gosec // a datagram, to who started us
 	if err != nil {
 		sayf("level=error msg=%q", "telling systemd: "+err.Error())
 		return

@@ -312,7 +312,7 @@ func (s *system) runMain(u *unit, definition definition, log *os.File, up chan<-
 		case err := <-finished:
 			return err
 		case <-u.stopIt:
-			terminate(cmd, definition, finished)
+			_ = terminate(cmd, definition, finished) // it was asked to
 			return nil
 		}
 	}
@@ -353,17 +353,19 @@ func (s *system) begun(u *unit, cmd *exec.Cmd, notifies bool) (<-chan struct{}, 
 }
 
 // terminate asks the process to end, or all of its group, as KillMode has it, and then makes it.
-func terminate(cmd *exec.Cmd, definition definition, finished <-chan error) {
+// It returns how the process ended.
+func terminate(cmd *exec.Cmd, definition definition, finished <-chan error) error {
 	target := -cmd.Process.Pid
 	if definition.last("KillMode") == "process" {
 		target = cmd.Process.Pid
 	}
 	_ = syscall.Kill(target, syscall.SIGTERM)
 	select {
-	case <-finished:
+	case err := <-finished:
+		return err
 	case <-time.After(stopBound):
 		_ = syscall.Kill(target, syscall.SIGKILL)
-		<-finished
+		return <-finished
 	}
 }
 
