@@ -63,11 +63,11 @@ type Pi struct {
 	// Kubeconfig of the cluster's admin; a secret.
 	Kubeconfig pulumi.StringOutput
 	// Identity tells this cluster from every other, also one that is made in its place. It is an
-	// output of the server, so that the engine knows what depends on it before it is made anew.
+	// output, so that the engine knows whatever depends on it before there is another one.
 	Identity pulumi.StringOutput
 	// DeletedWith is for the option of that name of what lives in the cluster: it is gone with it,
-	// and nobody need ask an API server that is gone too. It is not the server itself: of what is
-	// deleted to be replaced, the engine counts only the dependents as deleted.
+	// and nobody need ask an API server that is gone too. It is what depends on what is replaced:
+	// only that does the engine count as deleted.
 	DeletedWith pulumi.Resource
 	// Joined are what to wait for until every node is a ready member of the cluster.
 	Joined []pulumi.Resource
@@ -123,32 +123,33 @@ func (p *Pi) newServer(ctx *pulumi.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := p.newStep(ctx, p.server, "k3s", &step{
-		stdin: script(settings, "k3s"), remove: true,
-		triggers: pulumi.Array{pulumi.String(p.args.Installations[p.server.Name])},
-	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn(files), pulumi.DependsOnInputs(booted))
+	// Another installation is an update: of what is replaced, the deletion would go to the machine
+	// as it was, with the host key that it had.
+	server, err := p.newStep(ctx, p.server, "k3s", &step{stdin: script(settings, "k3s"), remove: true},
+		pulumi.DependsOn(files), pulumi.DependsOnInputs(booted))
 	if err != nil {
 		return err
 	}
 	p.last = []pulumi.Resource{server}
-	identity := server.ID().ApplyT(func(pulumi.ID) string { return p.name + "-" + p.args.Installations[p.server.Name] })
-	p.Identity = identity.(pulumi.StringOutput) //nolint:forcetypeassert // what the function returns
-	// Another installation has another token, and another kubeconfig; another release may have
-	// renewed the certificate in it.
+	// What is replaced instead is what is read from it, and with it whatever is of that very cluster.
 	p.token, err = p.newStep(ctx, p.server, "token", &step{
-		stdin: script([]setting{{"NODE", p.server.Name}}, "token"), secret: true, triggers: pulumi.Array{server.ID()},
-	}, pulumi.DependsOn(p.last))
+		stdin: script([]setting{{"NODE", p.server.Name}}, "token"), secret: true,
+		triggers: pulumi.Array{pulumi.String(p.args.Installations[p.server.Name])},
+	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn(p.last))
 	if err != nil {
 		return err
 	}
-	p.DeletedWith = p.token
+	identity := p.token.ID().ApplyT(func(pulumi.ID) string { return p.name + "-" + p.args.Installations[p.server.Name] })
+	p.Identity = identity.(pulumi.StringOutput) //nolint:forcetypeassert // what the function returns
+	// Another release may have renewed the certificate in it.
 	p.admin, err = p.newStep(ctx, p.server, "kubeconfig", &step{
 		stdin:  script([]setting{{"NODE", p.server.Name}, {"RELEASE", p.args.Cluster.K3s}}, "kubeconfig"),
-		secret: true, triggers: pulumi.Array{server.ID()},
+		secret: true, triggers: pulumi.Array{p.token.ID()},
 	}, pulumi.DependsOn(p.last))
 	if err != nil {
 		return err
 	}
+	p.DeletedWith = p.admin
 	p.Kubeconfig = p.kubeconfig(ctx)
 	return nil
 }
@@ -162,12 +163,11 @@ func (p *Pi) newAgent(ctx *pulumi.Context, node config.Node) error {
 	if err != nil {
 		return err
 	}
-	installation := p.args.Installations[node.Name]
 	onServer := []setting{
 		{"NODE", p.server.Name},
 		{"AGENT", node.Name},
 		{"RELEASE", p.args.Cluster.K3s},
-		{"INSTALLATION", installation},
+		{"INSTALLATION", p.args.Installations[node.Name]},
 		{"WORKLOADS", yesNo(node.RunsWorkloads())},
 		// A new server knows no agent: it is to be told of each again.
 		{"SERVER", p.args.Installations[p.server.Name]},
@@ -187,18 +187,13 @@ func (p *Pi) newAgent(ctx *pulumi.Context, node config.Node) error {
 	stdin := joins.(pulumi.StringOutput) //nolint:forcetypeassert // what the function returns
 	agent, err := p.newStep(ctx, node, "k3s", &step{
 		stdin: secret(stdin), secret: true, remove: true,
-		triggers: pulumi.Array{pulumi.String(installation)},
-	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn(slices.Concat([]pulumi.Resource{drain}, files, p.last)),
+	}, pulumi.DependsOn(slices.Concat([]pulumi.Resource{drain}, files, p.last)),
 		pulumi.DependsOnInputs(booted))
 	if err != nil {
 		return err
 	}
-	member, err := p.newStep(ctx, node, "member", &step{
-		onServer: true, stdin: script(onServer, "node", "member"), remove: true,
-		// An agent that is installed anew leaves the cluster first: the trigger is what has the
-		// engine delete this one before that one.
-		triggers: pulumi.Array{agent.ID()},
-	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn([]pulumi.Resource{agent}), pulumi.DeletedWith(p.DeletedWith))
+	member, err := p.newStep(ctx, node, "member", &step{onServer: true, stdin: script(onServer, "node", "member"), remove: true},
+		pulumi.DependsOn([]pulumi.Resource{agent}), pulumi.DeletedWith(p.DeletedWith))
 	if err != nil {
 		return err
 	}
@@ -267,7 +262,7 @@ func (p *Pi) newCopies(ctx *pulumi.Context, node config.Node, booted pulumi.Reso
 type step struct {
 	// stdin is its settings and itself.
 	stdin pulumi.StringInput
-	// triggers replace the step, which then is removed first.
+	// triggers replace the step; none that can be removed has any.
 	triggers pulumi.Array
 	// secret says that standard input or output is.
 	secret bool

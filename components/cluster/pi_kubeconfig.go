@@ -38,7 +38,7 @@ func (p *Pi) endsSoon(end, now time.Time, urn pulumi.URN) string {
 		return ""
 	}
 	return fmt.Sprintf("the certificate in the kubeconfig of %s ends on %s; renew it with: "+
-		"ssh %s@%s sudo systemctl restart k3s, then pulumi up --replace '%s'",
+		"ssh %s@%s sudo systemctl restart k3s, then pulumi up --target-replace '%s', then pulumi up",
 		p.name, end.UTC().Format(time.DateOnly), p.server.User, p.server.Host, urn)
 }
 

@@ -38,7 +38,7 @@ func TestKubeconfig_EndsWithItsCertificate(t *testing.T) {
 
 	pi := &Pi{name: "home", server: config.Node{Host: "kiwipi.lan", User: "pi"}}
 	assert.Equal(t, "the certificate in the kubeconfig of home ends on 2026-12-24; renew it with: "+
-		"ssh pi@kiwipi.lan sudo systemctl restart k3s, then pulumi up --replace 'urn:x'", pi.endsSoon(end, now, "urn:x"))
+		"ssh pi@kiwipi.lan sudo systemctl restart k3s, then pulumi up --target-replace 'urn:x', then pulumi up", pi.endsSoon(end, now, "urn:x"))
 	assert.Empty(t, pi.endsSoon(end, now.AddDate(0, 0, -1), "urn:x"))
 	assert.Empty(t, pi.endsSoon(time.Time{}, now, "urn:x"), "a token has no end that can be seen")
 }

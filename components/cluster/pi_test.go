@@ -180,7 +180,7 @@ func TestPi_AgentsAreAChainAfterTheServer(t *testing.T) {
 		})
 	}
 	got := []string{<-names, <-names}
-	assert.ElementsMatch(t, []string{"home-peachpi-member", "home-kiwipi-token"}, got)
+	assert.ElementsMatch(t, []string{"home-peachpi-member", "home-kiwipi-kubeconfig"}, got)
 }
 
 func TestPi_NoSecretIsWhereItCouldBeSeen(t *testing.T) {
@@ -233,34 +233,37 @@ func TestPi_AJumpHostIsTheProxyOfEveryConnection(t *testing.T) {
 	}
 }
 
-func TestPi_AnotherInstallationReplacesK3sAndWhatIsReadFromIt(t *testing.T) {
+func TestPi_AnotherInstallationReplacesWhatIsReadAndUpdatesTheRest(t *testing.T) {
 	p := newPis()
 	steps := p.steps(t, p.args())
-	triggers := func(name string) string {
-		list := steps["home-"+name].Inputs["triggers"].ArrayValue()
-		require.Len(t, list, 1, name)
-		return list[0].StringValue()
+	triggers := map[string]string{}
+	for name, step := range steps {
+		if list, has := step.Inputs["triggers"]; has {
+			triggers[name] = list.ArrayValue()[0].StringValue()
+			assert.NotContains(t, step.Inputs, resource.PropertyKey("delete"), name+": it would go to a host key that is no more")
+		}
 	}
-	assert.Equal(t, "token-kiwi", triggers("kiwipi-k3s"))
-	assert.Equal(t, "token-orange", triggers("orangepi-k3s"))
-	assert.Equal(t, "home-kiwipi-k3s-id", triggers("kiwipi-token"))
-	assert.Equal(t, "home-kiwipi-k3s-id", triggers("kiwipi-kubeconfig"))
-	assert.Equal(t, "home-orangepi-k3s-id", triggers("orangepi-member"))
+	assert.Equal(t, map[string]string{"home-kiwipi-token": "token-kiwi", "home-kiwipi-kubeconfig": "home-kiwipi-token-id"}, triggers)
+	assert.True(t, steps["home-kiwipi-token"].RPC.GetDeleteBeforeReplace(), "what depends on it is deleted before")
+	for name, setting := range map[string]string{
+		"kiwipi-host": "INSTALLATION='token-kiwi'", "kiwipi-k3s": "INSTALLATION='token-kiwi'",
+		"orangepi-host": "INSTALLATION='token-orange'", "orangepi-k3s": "INSTALLATION='token-orange'",
+		"orangepi-drain": "INSTALLATION='token-orange'", "orangepi-member": "INSTALLATION='token-orange'",
+		"peachpi-member": "SERVER='token-kiwi'", // a new server knows no agent
+	} {
+		assert.Contains(t, stdin(steps["home-"+name]), setting+"\n", name)
+	}
 	for name, step := range steps {
 		undone := strings.HasSuffix(name, "-host") || strings.HasSuffix(name, "-k3s") || strings.HasSuffix(name, "-member")
 		_, hasDelete := step.Inputs["delete"]
 		assert.Equal(t, undone, hasDelete, name)
-		_, hasTriggers := step.Inputs["triggers"]
-		assert.Equal(t, hasDelete && hasTriggers, step.RPC.GetDeleteBeforeReplace(), name+": the removal must not come after what is made")
 	}
-	assert.Contains(t, stdin(steps["home-orangepi-member"]), "SERVER='token-kiwi'\n", "a new server knows no agent")
-	assert.Contains(t, stdin(steps["home-orangepi-host"]), "INSTALLATION='token-orange'\n", "a machine that was flashed is prepared anew")
 }
 
 func TestPi_MembersGoWithTheServer(t *testing.T) {
 	p := newPis()
 	steps := p.steps(t, p.args())
-	assert.Equal(t, "home-kiwipi-token", resource.URN(steps["home-orangepi-member"].RPC.GetDeletedWith()).Name())
+	assert.Equal(t, "home-kiwipi-kubeconfig", resource.URN(steps["home-orangepi-member"].RPC.GetDeletedWith()).Name())
 	assert.Empty(t, steps["home-orangepi-k3s"].RPC.GetDeletedWith(), "it is uninstalled whatever becomes of the server")
 }
 
