@@ -88,7 +88,7 @@ test: tools-rehearsal tools-test ## run every test: units, golden files, both pr
 	@cd checks && $(GOTEST) ./...
 
 # Debian's own: a Docker engine, an SSH server and what a stand-in of a Pi is made of.
-TEST_PACKAGES := docker.io iptables openssh-server openssh-sftp-server sudo iproute2 busybox-static shellcheck
+TEST_PACKAGES := curl docker.io iptables openssh-server openssh-sftp-server sudo iproute2 busybox-static shellcheck
 
 test-packages: ## install the Debian packages without which the tests of Docker and SSH skip (root; Debian and Ubuntu)
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES) >/dev/null

@@ -80,7 +80,9 @@ func TestPis(t *testing.T) {
 		p.assertOnAgents(t)
 	})
 	p.step("destroy leaves the machines as they were", func(t *testing.T) {
-		p.run(t, p.stack().Program(), "destroy", "--stack", "production", "--yes", "--skip-preview")
+		pulumi, err := filepath.Abs(p.stack().Program())
+		require.NoError(t, err)
+		p.run(t, pulumi, "destroy", "--stack", "production", "--yes", "--skip-preview")
 		p.assertUntouched(t)
 		keys, err := p.forge(t).DeployKeys(t.Context())
 		require.NoError(t, err)
@@ -171,7 +173,7 @@ func (p *pis) agent(t *testing.T) (socket string) {
 			t.Skipf("there is no %s: install an SSH client", program)
 		}
 	}
-	folder, err := os.MkdirTemp("", "agent") // a short path, as a socket's has to be
+	folder, err := os.MkdirTemp("", "agent") //nolint:usetesting // a short path, as a socket's has to be
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	socket = filepath.Join(folder, "agent")
@@ -200,7 +202,7 @@ func (p *pis) stackFile(t *testing.T) string {
 func (p *pis) run(t *testing.T, program string, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.home.folder, p.env, t.Output(), t.Output()
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.folder, p.env, t.Output(), t.Output()
 	require.NoError(t, cmd.Run())
 }
 
@@ -257,7 +259,7 @@ func (p *pis) assertNoSecretLeft(t *testing.T) {
 	t.Helper()
 	token := strings.TrimSpace(p.pis[0].Must(t, "cat /var/lib/rancher/k3s/server/node-token"))
 	require.NotEmpty(t, token)
-	out, err := exec.CommandContext(t.Context(), "grep", "-rlF", token, p.home.folder, p.backend).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "grep", "-rlF", token, p.folder, p.backend).CombinedOutput()
 	require.Error(t, err, "the join token is in %s", out)
 	for _, pi := range p.pis[1:] {
 		mode := pi.Must(t, "stat -c %a /etc/rancher/k3s/config.yaml")
