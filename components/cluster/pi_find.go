@@ -46,7 +46,9 @@ func makePi(ctx *pulumi.Context, cfg *config.Config, projectDir string, opts ...
 	}
 	pi, err := NewPi(ctx, cfg.Cluster.Name, &PiArgs{
 		Cluster: &cfg.Cluster, SSHKey: cfg.Secrets.SSHKey, ProjectDir: projectDir, Installations: made.Installations,
-		Reboot: func(within context.Context, node config.Node, bootID string) error { return reboot(within, ctx, cfg, node, bootID) },
+		Reboot: func(within context.Context, node config.Node, bootID string) error {
+			return reboot(within, ctx, cfg, node, bootID)
+		},
 	}, opts...)
 	if err != nil {
 		return nil, err
