@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export GOTOOLCHAIN := local
 
 REHEARSAL_TOOLS := kwok etcd kubernetes pulumi pulumi-language-go pulumi-kubernetes flux sealed-secrets
-TEST_TOOLS := gotestsum kustomize kubeconform
+TEST_TOOLS := gotestsum kustomize kubeconform k3d
 LINT_TOOLS := gofumpt golangci-lint govulncheck
 
 GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
@@ -14,7 +14,7 @@ GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: test-packages help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check test test-unit lint vuln fmt tidy generate golden tools mcs clean
+.PHONY: test-packages help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check trust check-hosts test test-unit lint vuln fmt tidy generate golden tools mcs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,12 +67,28 @@ seal: tools-pulumi mcs ## seal a stack's secrets into files for Git, those that 
 seal-check: tools-pulumi mcs ## fail when a sealed file is missing or not what the stack's config says (STACK=development)
 	@.tools/bin/mcs seal --stack $(STACK) --check
 
+trust: tools-pulumi mcs ## read the machines' SSH host keys, and keep them in the stack file (asks first; STACK=development REPLACE=host whose key has changed)
+	@.tools/bin/mcs hosts trust --stack $(STACK) $(if $(REPLACE),--replace '$(REPLACE)')
+
+check-hosts: tools-pulumi mcs ## ask every machine whether it is ready for k3s, and change nothing (STACK=development)
+	@.tools/bin/mcs hosts check --stack $(STACK)
+
+.PHONY: bootstrap pin tools-bootstrap
+tools-bootstrap:
+	@go run ./tools/build pulumi pulumi-language-go
+
+bootstrap: tools-bootstrap mcs ## bring a stack up from nothing, or go on with it, step by step (asks; STACK=development DRY_RUN=1: say what it would do)
+	@.tools/bin/mcs bootstrap --stack $(STACK) $(if $(DRY_RUN),--dry-run)
+
+pin: tools-pulumi mcs ## write what k3s's files must be into the stack file (STACK=development K3S=v1.35.1+k3s1: of that release; DOWNLOAD=downloads/k3s: fetch them too)
+	@.tools/bin/mcs pin --stack $(STACK) $(if $(K3S),--k3s '$(K3S)') $(if $(DOWNLOAD),--download '$(DOWNLOAD)') $(if $(FROM),--from '$(FROM)')
+
 test: tools-rehearsal tools-test ## run every test: units, golden files, both programs, the end-to-end rehearsal
 	@$(GOTEST) -count=1 -timeout 70m ./...
 	@cd checks && $(GOTEST) ./...
 
 # Debian's own: a Docker engine, an SSH server and what a stand-in of a Pi is made of.
-TEST_PACKAGES := docker.io iptables openssh-server openssh-sftp-server sudo iproute2 busybox-static shellcheck
+TEST_PACKAGES := curl docker.io iptables openssh-server openssh-sftp-server sudo iproute2 busybox-static shellcheck
 
 test-packages: ## install the Debian packages without which the tests of Docker and SSH skip (root; Debian and Ubuntu)
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES) >/dev/null

@@ -19,9 +19,9 @@ func TestProgram_EachLayerKnowsOnlyTheOnesBeforeIt(t *testing.T) {
 	require.NoError(t, err)
 	components = slices.DeleteFunc(components, func(path string) bool { return filepath.Ext(path) == ".go" })
 	require.NotEmpty(t, components)
-	known := []string{"manifests", "internal/flux", "internal/git", "internal/k3s", "internal/objects"}
+	known := []string{"manifests", "internal/flux", "internal/git", "internal/githubapi", "internal/k3s", "internal/objects"}
 	for _, layer := range [][]string{
-		known, {"config"}, {"seal"}, {"workloads"}, {"render"}, {"branch"}, {"components"}, components, {"."},
+		known, {"config"}, {"hosts"}, {"seal"}, {"workloads"}, {"render"}, {"branch"}, {"components"}, components, {"."},
 	} {
 		for _, folder := range layer {
 			found, err := build.ImportDir(folder, 0)

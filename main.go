@@ -42,13 +42,14 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	if err != nil {
 		return err
 	}
-	on, err := cluster.New(ctx, &cfg.Cluster, info.RootDirectory)
+	on, err := cluster.New(ctx, cfg, info.RootDirectory)
 	if err != nil {
 		return err
 	}
 	keys, err := sealing.NewKeys(ctx, "sealing-keys", &sealing.KeysArgs{
-		Keys: cfg.Sealing.Keys, Protect: cfg.Sealing.Protect, Provider: on.Provider,
-	})
+		// What is protected in a cluster that is gone can't be kept from going with it.
+		Keys: cfg.Sealing.Keys, Protect: cfg.Sealing.Protect && !on.Anew, Provider: on.Provider,
+	}, on.On...)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 		Kubeconfig:   on.Kubeconfig,
 		Context:      cfg.Cluster.Context,
 		ReadyTimeout: cfg.ReadyTimeout.Duration,
-	})
+	}, on.On...)
 	if err != nil {
 		return err
 	}
@@ -103,5 +104,6 @@ func registerDeployKey(ctx *pulumi.Context, cfg *config.Config) ([]pulumi.Resour
 	if err != nil {
 		return nil, err
 	}
+	ctx.Export(github.RegisteredOutput, key.Registered)
 	return key.Resources, nil
 }

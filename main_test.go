@@ -464,8 +464,10 @@ func TestProgram_DevelopmentNeedsNoSecretAndNoPreparation(t *testing.T) {
 	assert.Empty(t, secretKeys)
 	root, err := os.Getwd()
 	require.NoError(t, err)
-	recorder := &pulumitest.Recorder{}
+	recorder := &pulumitest.Recorder{Outputs: map[string]resource.PropertyMap{
+		"command:local:Command": {"stdout": resource.NewProperty("a kubeconfig")},
+	}}
 	s := &testStack{RunInfo: &pulumi.RunInfo{Project: pulumitest.Project, Stack: "development", RootDirectory: root, Config: values}}
-	require.NoError(t, s.run(recorder, false))
+	require.NoError(t, s.run(recorder, true), "a preview asks for neither Docker nor k3d")
 	assert.Contains(t, recorder.OfType("command:local:Command"), "development")
 }

@@ -22,6 +22,9 @@ func export(ctx *pulumi.Context, cfg *config.Config, images workloads.Images, ca
 		versions["k3s"] = pulumi.String(cfg.Cluster.K3s)
 	}
 	ctx.Export("kubeconfig", on.Kubeconfig)
+	if len(on.Installations) > 0 {
+		ctx.Export(cluster.InstallationsOutput, pulumi.ToStringMap(on.Installations))
+	}
 	ctx.Export("urls", urls)
 	ctx.Export("workloads", names)
 	ctx.Export("versions", versions)

@@ -53,7 +53,9 @@ func (v *validator) ssh(path string, node Node) {
 	}
 	v.sshUser(path+".user", node.User, reason)
 	v.port(path+".port", node.Port)
-	v.hostKey(path+".hostKey", node.HostKey)
+	if !node.Offline || node.HostKey != "" { // a machine that is off shows none
+		v.hostKey(path+".hostKey", node.HostKey)
+	}
 	if node.Offline && node.Role == Server {
 		v.say(path+".offline", "true", "without its server there is no cluster", removeCommand(path+".offline"))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 )
 
@@ -23,6 +24,15 @@ func (r *Rehearsal) ensurePlugin(ctx context.Context, name string) error {
 		r.log.Info("using the stand-in of the " + name + " plugin: the official one is not on this machine")
 	}
 	return nil
+}
+
+// ensureCommandPlugin is for the clusters that the program makes; an existing one takes no command.
+func (r *Rehearsal) ensureCommandPlugin(ctx context.Context) error {
+	rehearsed, err := r.Rehearsed()
+	if err != nil || rehearsed.Cluster.Kind == config.Existing {
+		return err
+	}
+	return r.ensurePlugin(ctx, plugins.Command)
 }
 
 // build builds a program of the project.

@@ -337,7 +337,7 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 		return err
 	}
 	if err := watch.run("stack", func() error {
-		if err := errors.Join(r.ensureForge(ctx), r.ensurePlugin(ctx, plugins.GitHub)); err != nil {
+		if err := errors.Join(r.ensureForge(ctx), r.ensurePlugin(ctx, plugins.GitHub), r.ensureCommandPlugin(ctx)); err != nil {
 			return err
 		}
 		if err := r.engine.prepare(ctx); err != nil {

@@ -176,6 +176,7 @@ func placeholders(record *forgeRecord) map[string]string {
 	collectSecrets(reflect.TypeFor[config.Config](), "", found)
 	maps.Copy(found, record.opening())
 	found["secrets.notifications.slackWebhook"] = record.slackWebhook()
+	delete(found, "secrets.sshKey") // no machine is logged in to
 	return found
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -98,6 +99,22 @@ func (s *Stack) Set(ctx context.Context, path, value string, secret bool) error 
 		kind = "--secret"
 	}
 	return s.change(ctx, "setting", path, value, "set", "--raw", kind)
+}
+
+// SetAll stores values that are not secret, by their paths, all of them or none.
+func (s *Stack) SetAll(ctx context.Context, values map[string]string) error {
+	project, err := s.project()
+	if err != nil {
+		return err
+	}
+	args := []string{"config", "set-all", "--path"}
+	for _, path := range slices.Sorted(maps.Keys(values)) {
+		args = append(args, "--plaintext", project+":"+path+"="+values[path])
+	}
+	if _, err := s.run(ctx, "", args...); err != nil {
+		return fmt.Errorf("setting %s of stack %s: %w", strings.Join(slices.Sorted(maps.Keys(values)), ", "), s.Name, err)
+	}
+	return nil
 }
 
 // Remove deletes what is at a path.
@@ -204,7 +221,7 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 // command is pulumi, which is asked once to stop, and then has some time to finish what it has begun
 // and keep its state whole.
 func (s *Stack) command(ctx context.Context, grace time.Duration, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, s.program(), args...)
+	cmd := exec.CommandContext(ctx, s.Program(), args...)
 	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
 	// A group of its own: the terminal's Ctrl-C reaches us alone, and we pass it on. A second one
 	// would have pulumi stop at once, with its state not whole.
@@ -214,8 +231,8 @@ func (s *Stack) command(ctx context.Context, grace time.Duration, args ...string
 	return cmd
 }
 
-// program is the one that was given, the one on PATH, or the project's own.
-func (s *Stack) program() string {
+// Program is pulumi: the one that was given, the one on PATH, or the project's own.
+func (s *Stack) Program() string {
 	const name = "pulumi"
 	if s.Pulumi != "" {
 		return s.Pulumi
@@ -252,6 +269,37 @@ func (s *Stack) mend(words string) string {
 	default:
 		return ""
 	}
+}
+
+// ErrNoStack says that the backend has no such stack.
+var ErrNoStack = errors.New("there is no such stack")
+
+// Look says whether the stack is there, and its secrets can be read: nil, an ErrNoStack, or why it can't
+// be told.
+func (s *Stack) Look(ctx context.Context) error {
+	_, err := s.run(ctx, "", "stack", "--show-name")
+	if err != nil && strings.Contains(err.Error(), "no stack named") {
+		return fmt.Errorf("%w: %w", ErrNoStack, err)
+	}
+	if err != nil {
+		return fmt.Errorf("looking for stack %s: %w", s.Name, err)
+	}
+	_, _, err = s.values(ctx)
+	return err
+}
+
+// Init makes the stack in the backend. Where there is no stack file yet, or one without a salt, it gets one.
+func (s *Stack) Init(ctx context.Context) error {
+	if _, err := s.run(ctx, "", "stack", "init", "--no-select"); err != nil {
+		return fmt.Errorf("making stack %s: %w", s.Name, err)
+	}
+	return nil
+}
+
+// Value is that of any key of the config, as github:token; empty if it isn't set.
+func (s *Stack) Value(ctx context.Context, key string) (string, error) {
+	values, _, err := s.values(ctx)
+	return values[key], err
 }
 
 // Output is one of the stack's outputs, secret or not.
@@ -297,9 +345,20 @@ func (s *Stack) Pending(ctx context.Context) (int, error) {
 	return pending, nil
 }
 
+// Preview shows what an update would change.
+func (s *Stack) Preview(ctx context.Context, out io.Writer) error {
+	return s.show(ctx, out, "preview")
+}
+
 // Up runs the update, and passes its output on.
 func (s *Stack) Up(ctx context.Context, out io.Writer) error {
-	args := []string{"up", "--yes", "--skip-preview", "--suppress-progress", "--stack", s.Name, "--cwd", s.Project, "--non-interactive"}
+	return s.show(ctx, out, "up", "--yes", "--skip-preview")
+}
+
+// show runs a command for a person to read along.
+func (s *Stack) show(ctx context.Context, out io.Writer, args ...string) error {
+	command := args[0]
+	args = append(args, "--suppress-progress", "--stack", s.Name, "--cwd", s.Project, "--non-interactive")
 	if s.ConfigFile != "" {
 		file, err := filepath.Abs(s.ConfigFile)
 		if err != nil {
@@ -310,7 +369,7 @@ func (s *Stack) Up(ctx context.Context, out io.Writer) error {
 	cmd := s.command(ctx, time.Minute, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("pulumi up of stack %s: %w", s.Name, errors.Join(ctx.Err(), err))
+		return fmt.Errorf("pulumi %s of stack %s: %w", command, s.Name, errors.Join(ctx.Err(), err))
 	}
 	return nil
 }

@@ -250,3 +250,48 @@ exit 1
 	require.ErrorContains(t, err, "error: hvac.device is missing")
 	assert.NotContains(t, err.Error(), "no interest")
 }
+
+func TestStack_SetsSeveralValuesAtOnce(t *testing.T) {
+	s := newStack(t)
+	sum := strings.Repeat("0", 63) + "a"
+	require.NoError(t, s.SetAll(t.Context(), map[string]string{"cluster.install.from": "a folder/k3s", "cluster.k3s": "v1.35.1+k3s1"}))
+	cfg, err := s.Config(t.Context(), config.SkipSecrets())
+	require.NoError(t, err)
+	assert.Equal(t, "a folder/k3s", cfg.Cluster.Install.From)
+	assert.Equal(t, "v1.35.1+k3s1", cfg.Cluster.K3s)
+	assert.Contains(t, contentOf(t, s), "# Comments stay.")
+
+	before := contentOf(t, s)
+	require.Error(t, s.SetAll(t.Context(), map[string]string{"cluster.install.binary": sum, "cluster.nodes[": "x"}))
+	assert.Equal(t, before, contentOf(t, s), "all or none")
+}
+
+func TestStack_SaysWhetherItIsThere(t *testing.T) {
+	s := newStack(t)
+	require.NoError(t, s.Look(t.Context()))
+	s.Name = "other"
+	require.ErrorIs(t, s.Look(t.Context()), stack.ErrNoStack)
+	require.NoError(t, s.Init(t.Context()))
+	require.NoError(t, s.Look(t.Context()))
+	require.ErrorContains(t, s.Init(t.Context()), "making stack other")
+
+	require.NoError(t, s.Set(t.Context(), "secrets.snmp.community", "canary", true))
+	s.Env = append(s.Env, "PULUMI_CONFIG_PASSPHRASE=another")
+	err := s.Look(t.Context())
+	require.ErrorContains(t, err, "set PULUMI_CONFIG_PASSPHRASE")
+	require.NotErrorIs(t, err, stack.ErrNoStack)
+}
+
+func TestStack_ReadsTheConfigOfPluginsToo(t *testing.T) {
+	s := newStack(t)
+	token, err := s.Value(t.Context(), "github:token")
+	require.NoError(t, err)
+	assert.Empty(t, token)
+	cmd := exec.CommandContext(t.Context(), s.Pulumi, "config", "set", "--secret", "github:token", "canary", "--stack", s.Name, "--cwd", s.Project)
+	cmd.Env = append(os.Environ(), s.Env...)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	token, err = s.Value(t.Context(), "github:token")
+	require.NoError(t, err)
+	assert.Equal(t, "canary", token)
+}

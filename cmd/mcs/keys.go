@@ -29,6 +29,10 @@ type onStack struct {
 
 	out         io.Writer
 	dryRun, yes bool
+	// guided is a command that runs others in their order: what to do next is not theirs to say.
+	guided bool
+	// shown is the stack file that messages name, where a copy stands in for it.
+	shown string
 }
 
 // stackCommand is a command with the flags that name a stack.
@@ -46,6 +50,21 @@ func (o *onStack) dryRunFlag(command *cobra.Command) {
 }
 
 func (o *onStack) sayf(format string, values ...any) { fmt.Fprintf(o.out, format+"\n", values...) }
+
+// nextf says what to do next.
+func (o *onStack) nextf(format string, values ...any) {
+	if !o.guided {
+		o.sayf("next: "+format, values...)
+	}
+}
+
+// File is where the stack's configuration stands.
+func (o *onStack) File() string {
+	if o.shown != "" {
+		return o.shown
+	}
+	return o.Stack.File()
+}
 
 // short is the stack's name without its owner and project.
 func (o *onStack) short() string { return path.Base(o.Name) }
@@ -115,7 +134,7 @@ func (o *onStack) makeKeys(ctx context.Context) error {
 		}
 		o.register(cfg)
 	}
-	o.sayf("next: commit %s, then make seal STACK=%s", o.File(), o.short())
+	o.nextf("commit %s, then make seal STACK=%s", o.File(), o.short())
 	return nil
 }
 
@@ -306,7 +325,7 @@ func (o *onStack) rotateSealing(ctx context.Context, answers io.Reader) error {
 	if err := o.addSealingKey(ctx, cfg); err != nil {
 		return err
 	}
-	o.sayf("next: commit %s, and pulumi up, which gives the key to the cluster; after it make seal STACK=%s, commit and push: "+
+	o.nextf("commit %s, and pulumi up, which gives the key to the cluster; after it make seal STACK=%s, commit and push: "+
 		"what is pushed before stays closed until the key is there", o.File(), o.short())
 	return nil
 }
@@ -330,7 +349,7 @@ func (o *onStack) rotateDeploy(ctx context.Context, answers io.Reader) error {
 		return err
 	}
 	o.register(cfg)
-	o.sayf("next: commit %s, and pulumi up; until then Flux pulls with the old key", o.File())
+	o.nextf("commit %s, and pulumi up; until then Flux pulls with the old key", o.File())
 	return nil
 }
 

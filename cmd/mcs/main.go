@@ -89,6 +89,7 @@ func (a *application) command() *cobra.Command {
 	root.AddCommand(a.renderCommand(), a.switchCommand())
 	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
 	root.AddCommand(a.keysCommand())
-	root.AddCommand(a.sealCommand())
+	root.AddCommand(a.sealCommand(), a.pinCommand(), a.bootstrapCommand())
+	root.AddCommand(a.hostsCommand())
 	return root
 }

@@ -115,7 +115,7 @@ func (s *sealer) seal() error {
 	}
 	s.sayf("%d sealed files of stack %s stay as they are", len(sealed)-len(changed), s.Name)
 	if len(changed)+len(useless) > 0 && !s.dryRun {
-		s.sayf("next: make render STACK=%s, then commit and push", s.short())
+		s.nextf("make render STACK=%s, then commit and push", s.short())
 	}
 	return nil
 }

@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
@@ -11,9 +10,6 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/config"
 )
-
-// ErrNotBuilt says that a kind of cluster is valid configuration with no component yet.
-var ErrNotBuilt = errors.New("this kind of cluster can't be made yet")
 
 // Cluster is a cluster of any kind.
 type Cluster struct {
@@ -23,39 +19,58 @@ type Cluster struct {
 	Kubeconfig pulumi.StringOutput
 	// Provider talks to the cluster.
 	Provider *kubernetes.Provider
+	// On are the options of what is on the cluster. Of one that the program makes, nothing is to be
+	// deleted there that goes with the installation; its API may be gone already.
+	On []pulumi.ResourceOption
+	// Installations tell the installation that each node is of; none of an existing cluster.
+	Installations map[string]string
+	// Anew says that the cluster which the last update left is gone, and this is another.
+	Anew bool
+
+	// identity tells it from every other cluster, also from one that had its name before.
+	identity pulumi.StringInput
+	// joined are what to wait for until every node is there.
+	joined []pulumi.Resource
 }
 
 // New makes, or finds, the cluster that cfg describes, and the provider that talks to it.
 // A relative kubeconfig path counts from projectDir.
-func New(ctx *pulumi.Context, cfg *config.Cluster, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
-	made := &Cluster{}
-	switch cfg.Kind {
+func New(ctx *pulumi.Context, cfg *config.Config, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
+	made, err := makeOrFind(ctx, cfg, projectDir, opts...)
+	if err != nil {
+		return nil, err
+	}
+	name := cfg.Cluster.Name
+	made.Provider, err = NewProvider(ctx, name, made.identity, made.Kubeconfig, cfg.Cluster.Context,
+		pulumi.Parent(made.Component), pulumi.DependsOn(made.joined))
+	if err != nil {
+		return nil, err
+	}
+	if made.Installations != nil {
+		// Not with the command that makes the cluster: the engine doesn't count that as deleted
+		// while it is deleted before it is replaced. The provider is replaced with each installation.
+		made.On = []pulumi.ResourceOption{pulumi.DeletedWith(made.Provider)}
+	}
+	return made, nil
+}
+
+func makeOrFind(ctx *pulumi.Context, cfg *config.Config, projectDir string, opts ...pulumi.ResourceOption) (*Cluster, error) {
+	switch of := &cfg.Cluster; of.Kind {
 	case config.Existing:
-		existing, err := NewExisting(ctx, cfg.Name, &ExistingArgs{
-			KubeconfigPath: cfg.Kubeconfig, ProjectDir: projectDir, Context: cfg.Context,
+		existing, err := NewExisting(ctx, of.Name, &ExistingArgs{
+			KubeconfigPath: of.Kubeconfig, ProjectDir: projectDir, Context: of.Context,
 		}, opts...)
 		if err != nil {
 			return nil, err
 		}
-		made.Component, made.Kubeconfig = existing, existing.Kubeconfig
+		return &Cluster{Component: existing, Kubeconfig: existing.Kubeconfig, identity: pulumi.String(of.Name)}, nil
 	case config.K3d:
-		k3d, err := NewK3d(ctx, cfg.Name, &K3dArgs{Name: cfg.Name, K3s: cfg.K3s, Flannel: cfg.Flannel, Nodes: cfg.Nodes}, opts...)
-		if err != nil {
-			return nil, err
-		}
-		made.Component, made.Kubeconfig = k3d, k3d.Kubeconfig
+		return makeK3d(ctx, of, opts...)
 	case config.Pi:
-		return nil, fmt.Errorf("cluster.kind is pi: %w; rehearse the stack with make up STACK=%s, "+
-			"or set cluster.kind to existing with a kubeconfig of a k3s that already runs", ErrNotBuilt, ctx.Stack())
+		return makePi(ctx, cfg, projectDir, opts...)
 	default:
-		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", cfg.Kind)
+		return nil, fmt.Errorf("cluster.kind is %q: no such kind of cluster", of.Kind)
 	}
-	provider, err := NewProvider(ctx, cfg.Name, made.Kubeconfig, cfg.Context, pulumi.Parent(made.Component))
-	if err != nil {
-		return nil, err
-	}
-	made.Provider = provider
-	return made, nil
 }
 
 // secret is a string that is encrypted in the state and never shown.
@@ -64,12 +79,12 @@ func secret(text pulumi.StringInput) pulumi.StringOutput {
 }
 
 // NewProvider makes the one Kubernetes provider of a stack. It is replaced, and everything
-// with it, only when the cluster's name changes: a rotated kubeconfig is an update.
+// with it, only when the cluster is another one: a rotated kubeconfig is an update.
 func NewProvider(
-	ctx *pulumi.Context, clusterName string, kubeconfig pulumi.StringOutput, context string, opts ...pulumi.ResourceOption,
+	ctx *pulumi.Context, clusterName string, identity pulumi.StringInput, kubeconfig pulumi.StringOutput, context string, opts ...pulumi.ResourceOption,
 ) (*kubernetes.Provider, error) {
 	args := &kubernetes.ProviderArgs{
-		ClusterIdentifier:      pulumi.String(clusterName),
+		ClusterIdentifier:      identity,
 		EnableConfigMapMutable: pulumi.Bool(true),
 		EnableSecretMutable:    pulumi.Bool(true),
 		EnableServerSideApply:  pulumi.Bool(true),

@@ -9,7 +9,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"sigs.k8s.io/yaml"
 
 	"github.com/nullify005/manager-cluster-state/components"
 	"github.com/nullify005/manager-cluster-state/components/cluster"
@@ -27,7 +26,7 @@ users: [{name: admin, user: {token: canary}}]
 
 func build(recorder *pulumitest.Recorder, cfg *config.Cluster, dir string) error {
 	return recorder.Run(func(ctx *pulumi.Context) error {
-		_, err := cluster.New(ctx, cfg, dir)
+		_, err := cluster.New(ctx, &config.Config{Cluster: *cfg}, dir)
 		return err
 	}, false)
 }
@@ -82,61 +81,4 @@ func TestExisting_AnErrorNamesTheMendAndNoCredential(t *testing.T) {
 			assert.Empty(t, recorder.All())
 		})
 	}
-}
-
-func laptop(k3s string) *config.Cluster {
-	no := false
-	return &config.Cluster{Kind: config.K3d, Name: "dev", K3s: k3s, Flannel: config.HostGateway, Nodes: []config.Node{
-		{Name: "one", Role: config.Server, Workloads: &no}, {Name: "two", Role: config.Agent}, {Name: "three", Role: config.Agent},
-	}}
-}
-
-func TestK3d_IsMadeFromAConfigFileOnStandardInput(t *testing.T) {
-	recorder := &pulumitest.Recorder{}
-	require.NoError(t, build(recorder, laptop("v1.35.0+k3s1"), ""))
-	create := recorder.OfType("command:local:Command")["dev"]
-	assert.Equal(t, "k3d cluster create --config -", create.Inputs["create"].StringValue())
-	assert.Equal(t, "k3d cluster delete dev", create.Inputs["delete"].StringValue())
-	assert.True(t, create.RPC.GetDeleteBeforeReplace(), "two clusters can't share ports 80 and 443")
-	assert.Equal(t, create.Inputs["stdin"].StringValue(), create.Inputs["triggers"].ArrayValue()[0].StringValue())
-
-	file, err := yaml.YAMLToJSON([]byte(create.Inputs["stdin"].StringValue()))
-	require.NoError(t, err)
-	assert.JSONEq(t, `{
-		"apiVersion": "k3d.io/v1alpha5", "kind": "Simple", "metadata": {"name": "dev"},
-		"servers": 1, "agents": 2, "image": "rancher/k3s:v1.35.0-k3s1",
-		"ports": [{"port": "80:80", "nodeFilters": ["loadbalancer"]}, {"port": "443:443", "nodeFilters": ["loadbalancer"]}],
-		"options": {
-			"k3d": {"wait": true, "timeout": "5m0s"},
-			"k3s": {"extraArgs": [{"arg": "--flannel-backend=host-gw", "nodeFilters": ["server:*"]}, {"arg": "--node-taint=node-role.kubernetes.io/control-plane=true:NoSchedule", "nodeFilters": ["server:0"]}]},
-			"kubeconfig": {"updateDefaultKubeconfig": false, "switchCurrentContext": false}
-		}
-	}`, string(file))
-}
-
-func TestK3d_TheKubeconfigIsSecretAndNeverLogged(t *testing.T) {
-	recorder := &pulumitest.Recorder{}
-	require.NoError(t, build(recorder, laptop("v1.35.0+k3s1"), ""))
-	get := recorder.OfType("command:local:Command")["dev-kubeconfig"]
-	assert.Equal(t, "none", get.Inputs["logging"].StringValue())
-	assert.False(t, get.Inputs["addPreviousOutputInEnv"].BoolValue())
-	assert.ElementsMatch(t, []string{"stdout", "stderr"}, get.RPC.GetAdditionalSecretOutputs())
-	assert.Contains(t, get.DependsOn(), "Command:dev")
-	for _, r := range recorder.OfType("command:local:Command") {
-		assert.Equal(t, "dev", r.Parent())
-	}
-}
-
-func TestK3d_NeedsARelease(t *testing.T) {
-	recorder := &pulumitest.Recorder{}
-	require.ErrorContains(t, build(recorder, laptop(""), ""), "set cluster.name and cluster.k3s")
-	assert.Empty(t, recorder.All())
-}
-
-func TestPi_SaysThatItCantBeMadeYet(t *testing.T) {
-	recorder := &pulumitest.Recorder{}
-	err := build(recorder, &config.Cluster{Kind: config.Pi, Name: "production"}, "")
-	require.ErrorIs(t, err, cluster.ErrNotBuilt)
-	require.ErrorContains(t, err, "make up STACK=")
-	assert.Empty(t, recorder.All())
 }

@@ -389,7 +389,7 @@ func TestPi_TheKubeconfigIsSecretAndLeadsToTheServer(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = cluster.NewProvider(ctx, "home", made.Kubeconfig, "")
+		_, err = cluster.NewProvider(ctx, "home", made.Identity, made.Kubeconfig, "")
 		return err
 	}, pulumi.WithMocks(pulumitest.Project, pulumitest.Stack, p))
 	require.NoError(t, err)
@@ -410,7 +410,7 @@ func TestPi_AKubeconfigThatCantBeReadIsNotQuoted(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = cluster.NewProvider(ctx, "home", made.Kubeconfig, "")
+		_, err = cluster.NewProvider(ctx, "home", made.Identity, made.Kubeconfig, "")
 		return err
 	}, pulumi.WithMocks(pulumitest.Project, pulumitest.Stack, p))
 	require.ErrorContains(t, err, "the kubeconfig of kiwipi: it can't be read")

@@ -79,7 +79,7 @@ func (d *Direct) object(
 	ctx *pulumi.Context, name string, args *DirectArgs, u *unstructured.Unstructured, after []pulumi.ResourceOption,
 ) (pulumi.Resource, error) {
 	if args.Handover && u.GetKind() == "Secret" {
-		annotate(u, managed)
+		annotate(u, managed, "true")
 	}
 	timeout := args.ReadyTimeout.String()
 	opts := append(slices.Clone(after),
@@ -110,7 +110,10 @@ func register(
 	ctx *pulumi.Context, name, home string, u *unstructured.Unstructured, opts ...pulumi.ResourceOption,
 ) (pulumi.CustomResource, error) {
 	if !awaited(u) {
-		annotate(u, skipAwait)
+		annotate(u, skipAwait, "true")
+	}
+	for annotation, value := range components.FieldManagement(u.GetKind()) {
+		annotate(u, annotation, value)
 	}
 	props, err := inputs(u)
 	if err != nil {
@@ -126,12 +129,12 @@ func register(
 	return resource, nil
 }
 
-func annotate(u *unstructured.Unstructured, annotation string) {
+func annotate(u *unstructured.Unstructured, annotation, value string) {
 	annotations := u.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[annotation] = "true"
+	annotations[annotation] = value
 	u.SetAnnotations(annotations)
 }
 

@@ -57,6 +57,9 @@ type DeployKeyArgs struct {
 // falls between the two is refused; Flux keeps what it has and tries again within seconds.
 // Should the second call fail, pulls are refused until the next `pulumi up`. To have not even
 // that, rotate the key in the same update.
+//
+// A key that GitHub has and the state does not, because the state was lost, is adopted: registering
+// it again would be refused.
 type DeployKey struct {
 	pulumi.ResourceState
 
@@ -66,6 +69,8 @@ type DeployKey struct {
 	PublicKey pulumi.StringOutput
 	// Fingerprint is its SHA-256 as GitHub shows it: SHA256:….
 	Fingerprint pulumi.StringOutput
+	// Registered is which registration the state knows, to be exported as RegisteredOutput.
+	Registered pulumi.StringOutput
 
 	provider *github.Provider
 	key      *github.RepositoryDeployKey
@@ -94,7 +99,11 @@ func NewDeployKey(ctx *pulumi.Context, name string, args *DeployKeyArgs, opts ..
 	if err := deployKey.newProvider(ctx, name, settled, token); err != nil {
 		return nil, err
 	}
-	if err := deployKey.newKey(ctx, name, settled, line, shortName(public)); err != nil {
+	adopt, err := settled.adopted(ctx, public)
+	if err != nil {
+		return nil, err
+	}
+	if err := deployKey.newKey(ctx, name, settled, line, shortName(public), adopt...); err != nil {
 		return nil, err
 	}
 	return deployKey, ctx.RegisterResourceOutputs(deployKey, pulumi.Map{
@@ -121,7 +130,7 @@ func (d *DeployKey) newProvider(ctx *pulumi.Context, name string, args *DeployKe
 	return nil
 }
 
-func (d *DeployKey) newKey(ctx *pulumi.Context, name string, args *DeployKeyArgs, line, id string) (err error) {
+func (d *DeployKey) newKey(ctx *pulumi.Context, name string, args *DeployKeyArgs, line, id string, opts ...pulumi.ResourceOption) (err error) {
 	repository := args.Owner + "/" + args.Repository
 	d.key, err = github.NewRepositoryDeployKey(ctx, name+"/"+repository+"/"+id, &github.RepositoryDeployKeyArgs{
 		Repository: pulumi.String(args.Repository),
@@ -129,11 +138,12 @@ func (d *DeployKey) newKey(ctx *pulumi.Context, name string, args *DeployKeyArgs
 		Key:        pulumi.String(line),
 		ReadOnly:   pulumi.Bool(!args.Writable),
 		// A key can't be registered twice, so of its replacement the deletion comes first.
-	}, pulumi.Parent(d), pulumi.Provider(d.provider), pulumi.DeleteBeforeReplace(true))
+	}, append(opts, pulumi.Parent(d), pulumi.Provider(d.provider), pulumi.DeleteBeforeReplace(true))...)
 	if err != nil {
 		return fmt.Errorf("registering the deploy key of %s: %w", repository, err)
 	}
 	d.Resources = []pulumi.Resource{d.key}
+	d.Registered = d.key.ID().ToStringOutput()
 	return nil
 }
 

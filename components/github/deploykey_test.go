@@ -4,9 +4,13 @@ import (
 	"crypto/ed25519"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,6 +19,7 @@ import (
 	"github.com/nullify005/manager-cluster-state/components"
 	"github.com/nullify005/manager-cluster-state/components/github"
 	"github.com/nullify005/manager-cluster-state/internal/pulumitest"
+	forge "github.com/nullify005/manager-cluster-state/rehearsal/forge/github"
 )
 
 const (
@@ -233,4 +238,88 @@ func TestDeployKey_ARefusedResourceIsAnError(t *testing.T) {
 		}}
 		assert.ErrorContains(t, register(recorder, someArgs(t)), "refused by the test", refused)
 	}
+}
+
+// registered is a GitHub that has the key already.
+func registered(t *testing.T, args *github.DeployKeyArgs, title string, readOnly bool) (*forge.Server, *int) {
+	t.Helper()
+	t.Setenv("GITHUB_TOKEN", canary)
+	server, err := forge.New(forge.Options{Token: canary, Repositories: []string{args.Owner + "/" + args.Repository}})
+	require.NoError(t, err)
+	asked := 0
+	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		server.ServeHTTP(w, r)
+	}))
+	t.Cleanup(listener.Close)
+	args.BaseURL = listener.URL + "/"
+	_, public := keyPair(t, 'a')
+	body := fmt.Sprintf(`{"title": %q, "key": %q, "read_only": %t}`, title, ssh.MarshalAuthorizedKey(public), readOnly)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, args.BaseURL+"repos/somebody/home/keys", strings.NewReader(body))
+	require.NoError(t, err)
+	request.Header.Set("Authorization", "Bearer "+canary)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusCreated, response.StatusCode)
+	asked = 0
+	return server, &asked
+}
+
+func update(recorder *pulumitest.Recorder, args *github.DeployKeyArgs) error {
+	return recorder.Run(func(ctx *pulumi.Context) error {
+		_, err := github.NewDeployKey(ctx, "deploy-key", args)
+		return err
+	}, false)
+}
+
+func TestDeployKey_OneThatGitHubHasIsAdopted(t *testing.T) {
+	args := someArgs(t)
+	server, asked := registered(t, args, pulumitest.Project+" "+pulumitest.Stack, true)
+	id := fmt.Sprintf("home:%d", server.DeployKeys("somebody/home")[0].ID)
+
+	recorder := &pulumitest.Recorder{}
+	require.NoError(t, register(recorder, args))
+	assert.Empty(t, only(t, recorder, keyType).RPC.GetImportId())
+	assert.Zero(t, *asked, "a preview asks nobody")
+
+	recorder = &pulumitest.Recorder{}
+	require.NoError(t, update(recorder, args))
+	assert.Equal(t, id, only(t, recorder, keyType).RPC.GetImportId())
+
+	recorder = &pulumitest.Recorder{Before: resource.PropertyMap{github.RegisteredOutput: resource.NewProperty(id)}}
+	require.NoError(t, update(recorder, args))
+	assert.Empty(t, only(t, recorder, keyType).RPC.GetImportId(), "the state has it")
+	assert.Len(t, server.DeployKeys("somebody/home"), 1)
+}
+
+func TestDeployKey_OneWithAnotherTitleOrAccessIsRegisteredAnew(t *testing.T) {
+	title := pulumitest.Project + " " + pulumitest.Stack
+	for name, with := range map[string]struct {
+		title    string
+		readOnly bool
+	}{"title": {"other", true}, "access": {title, false}} {
+		t.Run(name, func(t *testing.T) {
+			args := someArgs(t)
+			server, _ := registered(t, args, with.title, with.readOnly)
+			id := fmt.Sprintf("home:%d", server.DeployKeys("somebody/home")[0].ID)
+			recorder := &pulumitest.Recorder{Before: resource.PropertyMap{github.RegisteredOutput: resource.NewProperty(id)}}
+			require.NoError(t, update(recorder, args))
+			assert.Len(t, server.DeployKeys("somebody/home"), 1, "the engine replaces what the state has")
+
+			recorder = &pulumitest.Recorder{}
+			require.NoError(t, update(recorder, args))
+			assert.Empty(t, only(t, recorder, keyType).RPC.GetImportId())
+			assert.Empty(t, server.DeployKeys("somebody/home"), "GitHub would refuse it")
+		})
+	}
+}
+
+func TestDeployKey_AGitHubThatDoesNotAnswerIsForTheEngineToTell(t *testing.T) {
+	args := someArgs(t)
+	server, _ := registered(t, args, "other", true)
+	server.Fail(forge.Fault{Kind: forge.ServerError})
+	recorder := &pulumitest.Recorder{}
+	require.NoError(t, update(recorder, args))
+	assert.Empty(t, only(t, recorder, keyType).RPC.GetImportId())
 }

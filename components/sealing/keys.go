@@ -62,9 +62,10 @@ func NewKeys(ctx *pulumi.Context, name string, args *KeysArgs, opts ...pulumi.Re
 			"apiVersion": pulumi.String("v1"),
 			"kind":       pulumi.String("Secret"),
 			"metadata": pulumi.Map{
-				"name":      pulumi.String(objectName),
-				"namespace": pulumi.String(namespace),
-				"labels":    pulumi.StringMap{activeLabel: pulumi.String("active")},
+				"name":        pulumi.String(objectName),
+				"namespace":   pulumi.String(namespace),
+				"labels":      pulumi.StringMap{activeLabel: pulumi.String("active")},
+				"annotations": pulumi.ToStringMap(components.FieldManagement("Secret")),
 			},
 			"type": pulumi.String("kubernetes.io/tls"),
 			"data": pulumi.ToSecret(pulumi.StringMap{

@@ -158,10 +158,10 @@ func TestK3s_ThreePisAreACluster(t *testing.T) {
 		server.Must(t, "k3s kubectl delete node peachpi")
 		eventually(t, server, readiness, "kiwipi True\norangepi True\npeachpi True\n")
 	})
-	t.Run("uninstalling leaves nothing", func(t *testing.T) {
+	t.Run("uninstalling leaves what k3s leaves", func(t *testing.T) {
 		for pi, script := range map[*pitest.Pi]string{server: "k3s-uninstall.sh", orange: "k3s-agent-uninstall.sh", peach: "k3s-agent-uninstall.sh"} {
-			pi.Must(t, script+"; rm -rf /etc/rancher /root/install.sh /root/.kube")
-			assert.Empty(t, pi.Left(t), pi.Name)
+			pi.Must(t, script+"; rm -rf /root/install.sh /root/.kube")
+			assert.Equal(t, []string{"+/etc/rancher", "+/etc/rancher/node", "+/etc/rancher/node/password", "+/var/lib/rancher"}, pi.Left(t), pi.Name)
 		}
 	})
 	t.Run("calls are recorded without the token", func(t *testing.T) {
@@ -177,15 +177,41 @@ func TestK3s_ThreePisAreACluster(t *testing.T) {
 	})
 }
 
-func TestK3s_RefusesAWrongToken(t *testing.T) {
-	_, server, orange, peach := houseWithCluster(t)
+func TestK3s_RefusesAnAgentOfAnotherCluster(t *testing.T) {
+	house, server, orange, peach := houseWithCluster(t)
 	install(t, server, "server", "")
 	token := strings.TrimSpace(server.Must(t, "cat /var/lib/rancher/k3s/server/node-token"))
-	installAgent(t, orange, token+"x")
-	installAgent(t, peach, "K10"+strings.Repeat("0", 64)+"::server:x")
-	require.Eventually(t, func() bool { return strings.Contains(orange.Journal("k3s-agent"), "401 Unauthorized") }, asked, often)
-	require.Eventually(t, func() bool {
-		return strings.Contains(peach.Journal("k3s-agent"), "token CA hash does not match")
-	}, asked, often)
-	assert.Equal(t, "kiwipi True\n", nodes(t, server, readiness))
+	installAgent(t, orange, token)
+	installAgent(t, peach, token+"x")
+	said := func(pi *pitest.Pi, text string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(pi.Journal("k3s-agent"), text) }, asked, often, text)
+	}
+	said(peach, "401 Unauthorized")
+	eventually(t, server, readiness, "kiwipi True\norangepi True\n")
+
+	// The same server anew is another cluster, without the nodes of before.
+	server.Must(t, "k3s-uninstall.sh")
+	download(t, server, house.PublishK3s(t, release))
+	install(t, server, "server", "")
+	assert.NotEqual(t, token, strings.TrimSpace(server.Must(t, "cat /var/lib/rancher/k3s/server/node-token")))
+	orange.Must(t, "systemctl restart k3s-agent")
+	said(orange, "token CA hash does not match the Cluster CA certificate hash")
+	eventually(t, server, readiness, "kiwipi True\n")
+
+	// Nor does it start with another token than its data are of.
+	server.Must(t, "echo 'token: another' >/etc/rancher/k3s/config.yaml; ! systemctl restart k3s")
+	assert.Contains(t, server.Journal("k3s"), "bootstrap data already found and encrypted with different token")
+}
+
+func TestK3s_KubectlIsOfTheServerAlone(t *testing.T) {
+	house, server, orange, _ := houseWithCluster(t)
+	install(t, server, "server", "")
+	assert.Equal(t, "ok", server.Must(t, "kubectl get --raw /readyz"))
+	_, said, err := orange.Run(t.Context(), "sudo -n k3s kubectl get nodes", "")
+	require.Error(t, err)
+	assert.Contains(t, said, "/etc/rancher/k3s/k3s.yaml")
+	house.ControlPlane.Lose()
+	_, _, err = server.Run(t.Context(), "sudo -n k3s kubectl get --raw /readyz", "")
+	require.Error(t, err)
 }

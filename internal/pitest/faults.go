@@ -3,6 +3,7 @@
 package pitest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -69,10 +70,17 @@ func (p *Pi) NewHostKey(t *testing.T) {
 	t.Helper()
 	private, public := newKey(t)
 	require.NoError(t, os.WriteFile(p.Path("/etc/ssh/ssh_host_ed25519_key"), []byte(private), 0o600))
-	p.Must(t, "systemctl restart ssh")
 	p.mutex.Lock()
-	defer p.mutex.Unlock()
 	p.hostKey = public
+	init := p.init
+	p.mutex.Unlock()
+	listener, _ := daemons(init)
+	require.NotZero(t, listener, "%s has no sshd", p.Name)
+	require.NoError(t, syscall.Kill(listener, syscall.SIGHUP))
+	require.Eventually(t, func() bool {
+		client, err := p.Dial(t.Context())
+		return err == nil && client.Close() == nil
+	}, bound, 50*time.Millisecond)
 }
 
 // SetClock sets the Pi's clock so far ahead, or behind.
@@ -81,7 +89,7 @@ func (p *Pi) SetClock(t *testing.T, ahead time.Duration) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.options.Clock = ahead
-	require.NoError(t, os.WriteFile(p.held("hardware", "clock"), []byte(ahead.String()), 0o644))
+	require.NoError(t, os.WriteFile(p.held("hardware", "clock"), []byte(ahead.String()), 0o600))
 }
 
 // filler is a file that no path of the Pi leads to.
@@ -93,7 +101,7 @@ func (p *Pi) FillDisk(t *testing.T, free int64) {
 	p.EmptyDisk(t)
 	var disk syscall.Statfs_t
 	require.NoError(t, syscall.Statfs(p.held("disk"), &disk))
-	size := int64(disk.Bavail)*disk.Bsize - free
+	size := int64(disk.Bavail)*disk.Bsize - free //nolint:gosec // no disk is so big
 	require.Positive(t, size, "%s has no such room", p.Name)
 	file, err := os.Create(p.held("disk", filler))
 	require.NoError(t, err)
@@ -115,21 +123,21 @@ func (p *Pi) Drop(t *testing.T) {
 	p.mutex.Lock()
 	init := p.init
 	p.mutex.Unlock()
-	for _, pid := range sessions(init) {
+	_, sessions := daemons(init)
+	for _, pid := range sessions {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("cutting off a connection to %s: %v", p.Name, err)
 		}
 	}
 }
 
-// sessions are the processes of sshd on the Pi of that init, but for the one that listens.
-func sessions(init int) []int {
-	namespace, err := os.Readlink("/proc/" + strconv.Itoa(init) + "/ns/pid_for_children")
+// daemons are the processes of sshd on the Pi of that init: the one that listens, and the others.
+func daemons(init int) (listener int, sessions []int) {
+	namespace, err := os.Readlink("/proc/" + strconv.Itoa(init) + "/ns/pid")
 	if err != nil {
-		return nil
+		return 0, nil
 	}
 	folders, _ := filepath.Glob("/proc/[0-9]*")
-	var found []int
 	for _, folder := range folders {
 		own, err := os.Readlink(folder + "/ns/pid")
 		if err != nil || own != namespace {
@@ -143,13 +151,15 @@ func sessions(init int) []int {
 		if err != nil {
 			continue
 		}
-		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if len(fields) > 1 && fields[1] != strconv.Itoa(init) {
-			pid, _ := strconv.Atoi(filepath.Base(folder))
-			found = append(found, pid)
+		pid, _ := strconv.Atoi(filepath.Base(folder))
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(init) {
+			listener = pid
+		} else {
+			sessions = append(sessions, pid)
 		}
 	}
-	return found
+	return listener, sessions
 }
 
 // When does something as soon as a file is there on the Pi, whose path may have wildcards. What it

@@ -4,9 +4,14 @@ package pitest_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +25,7 @@ import (
 
 // reaches says whether something answers at the Pi's SSH port.
 func reaches(pi *pitest.Pi) bool {
-	connection, err := net.DialTimeout("tcp", net.JoinHostPort(pi.Address, "22"), time.Second)
+	connection, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", net.JoinHostPort(pi.Address, "22"))
 	return err == nil && connection.Close() == nil
 }
 
@@ -257,16 +262,58 @@ func TestPi_UnitsAreKeptRunning(t *testing.T) {
 	pi.Must(t, "systemctl disable --now loop; ! systemctl is-active --quiet loop; ! pgrep -f 'sleep 1000'")
 }
 
-// A Pi that is gone with a killed test leaves nothing that a later one could meet.
 func TestHouse_IsGoneAfterTheTest(t *testing.T) {
 	var folder string
 	t.Run("one", func(t *testing.T) {
 		pi := pitest.New(t, pitest.Options{}).Pi(t, "kiwipi", pitest.PiOptions{})
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go func() { _, _, _ = pi.Run(ctx, "sleep 1000", "") }()
+		go func() { _, _, _ = pi.Run(context.Background(), "sleep 1000", "") }()
 		folder = pi.Path("/")
 	})
 	_, err := os.Stat(folder)
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// built is set for the test that is killed by the next one.
+const built = "PITEST_BUILT"
+
+func TestHouse_ToBeKilled(t *testing.T) {
+	to := os.Getenv(built)
+	if to == "" {
+		t.Skip("is run by TestHouse_IsGoneWithAKilledTest")
+	}
+	pi := pitest.New(t, pitest.Options{}).Pi(t, "kiwipi", pitest.PiOptions{})
+	require.NoError(t, os.WriteFile(to, []byte(pi.Address+"\n"+filepath.Dir(pi.Path("/"))), 0o600))
+	<-t.Context().Done()
+}
+
+func TestHouse_IsGoneWithAKilledTest(t *testing.T) {
+	pitest.Skip(t)
+	to := filepath.Join(t.TempDir(), "built")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHouse_ToBeKilled$", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), built+"="+to)
+	require.NoError(t, cmd.Start())
+	var lines []string
+	require.Eventually(t, func() bool {
+		content, _ := os.ReadFile(to)
+		lines = strings.Split(string(content), "\n")
+		return len(lines) == 2
+	}, asked, often)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(lines[1])
+		return errors.Is(err, os.ErrNotExist)
+	}, asked, often, "its processes run on")
+	require.Eventually(t, func() bool {
+		addresses, err := net.InterfaceAddrs()
+		require.NoError(t, err)
+		return !slices.ContainsFunc(addresses, func(address net.Addr) bool {
+			return strings.HasPrefix(address.String(), lines[0][:strings.LastIndexByte(lines[0], '.')+1])
+		})
+	}, asked, often, "its link is still there")
+	// Its folder is the next house's to remove.
+	pitest.New(t, pitest.Options{})
+	folders, err := filepath.Glob(filepath.Join(os.TempDir(), "pitest-"+strconv.Itoa(cmd.Process.Pid)+"-*"))
+	require.NoError(t, err)
+	assert.Empty(t, folders)
 }

@@ -44,9 +44,10 @@ func (p *Pi) fill(t *testing.T) {
 		require.NoError(t, os.MkdirAll(upper+folder, 0o755))
 		require.NoError(t, syscall.Setxattr(upper+folder, "trusted.overlay.opaque", []byte("y"), 0))
 	}
-	require.NoError(t, os.Chmod(upper+"/root", 0o700))
+	require.NoError(t, os.Chmod(upper+"/root", 0o700)) //nolint:gosec // a folder
 	for _, path := range []string{
 		"/etc/rancher", "/etc/systemd/journald.conf.d", "/var/lib/rancher", "/var/lib/kubelet", "/var/lib/manager-cluster-state", upstreamFolder,
+		"/usr/bin/k3s", "/usr/bin/kubectl", "/usr/bin/crictl", "/usr/bin/ctr",
 	} {
 		if _, err := os.Lstat(path); err == nil {
 			require.NoError(t, os.MkdirAll(filepath.Dir(upper+path), 0o755))

@@ -90,7 +90,7 @@ func New(t *testing.T, options Options) *House {
 	h.folder = filepath.Join(os.TempDir(), prefix+id)
 	require.NoError(t, os.Mkdir(h.folder, 0o755))
 	t.Cleanup(func() { _ = os.RemoveAll(h.folder) })
-	require.NoError(t, os.Chmod(h.folder, 0o755))
+	require.NoError(t, os.Chmod(h.folder, 0o755)) //nolint:gosec // users of the Pis look into it
 	h.program = k3stest.Compile(t, "github.com/nullify005/manager-cluster-state/internal/pitest/pi", "")
 	h.makeKey(t)
 	require.NoError(t, os.Mkdir(filepath.Join(h.folder, "upstream"), 0o755))
@@ -226,5 +226,5 @@ func (h *House) writeHosts(t *testing.T) {
 		fmt.Fprintf(&text, "%s %s %s\n", pi.Address, pi.Host, pi.Name)
 	}
 	// In place: it is mounted.
-	require.NoError(t, os.WriteFile(filepath.Join(h.folder, "hosts"), []byte(text.String()), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(h.folder, "hosts"), []byte(text.String()), 0o644)) //nolint:gosec // everybody on the Pis reads it
 }

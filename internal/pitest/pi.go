@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -136,7 +135,7 @@ func (p *Pi) startBoard(t *testing.T) {
 		require.NoError(t, err)
 		binds[kubectlPath] = kubectl
 	}
-	told, err := json.Marshal(map[string]any{"Name": p.Name, "Folder": p.folder, "Binds": binds})
+	told, err := json.Marshal(map[string]any{"name": p.Name, "folder": p.folder, "binds": binds})
 	require.NoError(t, err)
 	p.board = exec.Command(p.house.program, "board", string(told)) //nolint:noctx // until its input ends
 	p.board.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
@@ -298,7 +297,7 @@ func (p *Pi) Dial(ctx context.Context) (*ssh.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the house's key: %w", err)
 	}
-	known, _, _, _, err := ssh.ParseAuthorizedKey([]byte(p.HostKey()))
+	known, _, _, _, err := ssh.ParseAuthorizedKey([]byte(p.HostKey())) //nolint:dogsled // its comment and options
 	if err != nil {
 		return nil, fmt.Errorf("reading the host key: %w", err)
 	}
@@ -387,8 +386,6 @@ func (p *Pi) wait(done func() bool) bool {
 	}
 	return done()
 }
-
-var errOff = errors.New("it is off")
 
 // bootID is as the kernel makes it.
 func bootID() string {

@@ -3,6 +3,7 @@ package pulumitest
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
@@ -27,6 +28,8 @@ type Registration struct {
 type Recorder struct {
 	// FailOn, if set, may refuse a resource.
 	FailOn func(typeToken, name string) error
+	// Outputs has what resources of a type have besides their inputs.
+	Outputs map[string]resource.PropertyMap
 	// Before are the stack's outputs as an update before this one left them.
 	Before resource.PropertyMap
 
@@ -43,7 +46,7 @@ func (r *Recorder) Run(program pulumi.RunFunc, preview bool, opts ...pulumi.RunO
 	return pulumi.RunErr(program, opts...)
 }
 
-// NewResource records one registration; its outputs are its inputs.
+// NewResource records one registration; its outputs are its inputs, and those of its type.
 func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,7 +62,9 @@ func (r *Recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	if args.Custom {
 		id = args.Name + "-id"
 	}
-	return id, args.Inputs, nil
+	outputs := args.Inputs.Copy()
+	maps.Copy(outputs, r.Outputs[args.TypeToken])
+	return id, outputs, nil
 }
 
 // Call answers what a stack asks about itself, and refuses every other function.

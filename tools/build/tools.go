@@ -72,6 +72,10 @@ func tools() []tool {
 			binaries: map[string]string{"controller": "sealed-secrets-controller", "kubeseal": "kubeseal"}, patch: kubeconfigToo,
 		},
 		{
+			name: "k3d", module: "github.com/k3d-io/k3d/v5", binaries: same("k3d"), main: "tool",
+			ldflags: "-X github.com/k3d-io/k3d/v5/version.Version={version}",
+		},
+		{
 			name: "gotestsum", module: "gotest.tools/gotestsum", binaries: same("gotestsum"), main: "tool",
 			ldflags: "-X gotest.tools/gotestsum/cmd.version={plain}",
 		},

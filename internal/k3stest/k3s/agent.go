@@ -46,7 +46,7 @@ func join(ctx context.Context, args []string) error {
 	if err := write(filepath.Join(dataFolder, "agent", "etc", "k3s-agent-load-balancer.json"), `{"ServerURL":"`+a.url.String()+`"}`, 0o600); err != nil {
 		return err
 	}
-	say("level=info msg=%q", "Starting k3s agent "+release+" (standin)")
+	sayf("level=info msg=%q", "Starting k3s agent "+release+" (standin)")
 	notify("READY=1")
 	if !a.keepTrying(ctx, func(ctx context.Context) error { return a.validate(ctx) }, "Failed to validate connection to cluster at "+a.url.String()) ||
 		!a.keepTrying(ctx, func(ctx context.Context) error { return a.ask(ctx, "/join") }, "Waiting to retrieve agent configuration; server is not ready") {
@@ -59,10 +59,10 @@ func join(ctx context.Context, args []string) error {
 	if !a.keepTrying(ctx, func(ctx context.Context) error { return kube.register(ctx, node) }, "Unable to register node "+node.Name) {
 		return nil
 	}
-	say("level=info msg=%q", "Successfully registered node "+node.Name)
+	sayf("level=info msg=%q", "Successfully registered node "+node.Name)
 	for {
 		if err := a.ask(ctx, "/alive"); err != nil && ctx.Err() == nil {
-			say("level=error msg=%q", "Remotedialer proxy error; reconnecting: "+err.Error())
+			sayf("level=error msg=%q", "Remotedialer proxy error; reconnecting: "+err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -104,7 +104,7 @@ func (a *agent) keepTrying(ctx context.Context, do func(context.Context) error, 
 			return true
 		}
 		if ctx.Err() == nil {
-			say("level=error msg=%q", trouble+": "+err.Error())
+			sayf("level=error msg=%q", trouble+": "+err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -127,7 +127,7 @@ func (a *agent) validate(ctx context.Context) error {
 }
 
 func (a *agent) ask(ctx context.Context, path string) error {
-	body, err := json.Marshal(a.greeting)
+	body, err := json.Marshal(a.greeting) //nolint:gosec // digests
 	if err != nil {
 		return fmt.Errorf("greeting the server: %w", err)
 	}
@@ -142,7 +142,7 @@ func (a *agent) send(ctx context.Context, method, path string, body []byte) (str
 	if err != nil {
 		return "", fmt.Errorf("asking the server: %w", err)
 	}
-	response, err := http.DefaultClient.Do(request) //nolint:gosec // the server that it was told
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return "", fmt.Errorf("asking the server: %w", err)
 	}

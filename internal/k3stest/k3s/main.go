@@ -35,7 +35,7 @@ func main() {
 	err := run(ctx, filepath.Base(os.Args[0]), os.Args[1:])
 	stop()
 	if err != nil {
-		say("level=fatal msg=%q", "Error: "+err.Error())
+		sayf("level=fatal msg=%q", "Error: "+err.Error())
 		os.Exit(1)
 	}
 }
@@ -49,7 +49,7 @@ func run(ctx context.Context, name string, args []string) error {
 	}
 	switch command {
 	case "--version", "-v":
-		fmt.Printf("k3s version %s (standin)\n", release)
+		fmt.Fprintf(os.Stdout, "k3s version %s (standin)\n", release)
 		return nil
 	case "kubectl":
 		return kubectl(args)
@@ -61,8 +61,8 @@ func run(ctx context.Context, name string, args []string) error {
 	return fmt.Errorf("the stand-in of k3s knows server, agent, kubectl and --version, and not %q", command)
 }
 
-// say is the stand-in's log: of the service on a Pi, of the container in k3d.
-func say(format string, values ...any) {
+// sayf is the stand-in's log: of the service on a Pi, of the container in k3d.
+func sayf(format string, values ...any) {
 	fmt.Fprintf(os.Stderr, "time=%q %s\n", time.Now().UTC().Format(time.RFC3339), fmt.Sprintf(format, values...))
 }
 
@@ -137,7 +137,7 @@ func kubectl(args []string) error {
 		if output := os.Getenv("K3S_KUBECONFIG_OUTPUT"); output != "" {
 			path = output
 		}
-		if _, err := os.ReadFile(path); err != nil { //nolint:gosec // as k3s does
+		if _, err := os.ReadFile(path); err != nil {
 			return fmt.Errorf("unable to read %s, please start server with --write-kubeconfig-mode to modify kube config permissions: %w", path, err)
 		}
 		environment = append(environment, "KUBECONFIG="+path)

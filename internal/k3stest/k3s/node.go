@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -76,9 +77,7 @@ func newNode(read settings, isServer bool) (*corev1.Node, error) {
 	if isServer {
 		node.Labels[controlPlane] = "true"
 	}
-	for key, value := range read.pairs("node-label") {
-		node.Labels[key] = value
-	}
+	maps.Copy(node.Labels, read.pairs("node-label"))
 	for _, text := range read["node-taint"] {
 		taint, err := parseTaint(text)
 		if err != nil {

@@ -59,7 +59,7 @@ func serve(ctx context.Context, args []string) error {
 	if s.upstream, err = readUpstream(); err != nil {
 		return err
 	}
-	say("level=info msg=%q", "Starting k3s "+release+" (standin)")
+	sayf("level=info msg=%q", "Starting k3s "+release+" (standin)")
 	var fresh bool
 	if s.token, fresh, err = clusterToken(read.last("token")); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (s *server) run(ctx context.Context, read settings) error {
 		return err
 	}
 	s.up.Store(true)
-	say("level=info msg=%q", "k3s is up and running")
+	sayf("level=info msg=%q", "k3s is up and running")
 	notify("READY=1")
 	for {
 		s.look(ctx)
@@ -131,7 +131,7 @@ func (s *server) look(ctx context.Context) {
 	for name, is := range silent {
 		if is || s.silent[name] {
 			if err := s.mark(ctx, name, !is); err != nil {
-				say("level=error msg=%q", "node "+name+": "+err.Error())
+				sayf("level=error msg=%q", "node "+name+": "+err.Error())
 				continue
 			}
 		}
@@ -239,7 +239,7 @@ func (s *server) sort(ctx context.Context, connection net.Conn, agents *handed) 
 	}
 	api, err := s.upstream.dial(ctx)
 	if err != nil {
-		say("level=error msg=%q", "passing on to the control plane: "+err.Error())
+		sayf("level=error msg=%q", "passing on to the control plane: "+err.Error())
 		_ = connection.Close()
 		return
 	}
@@ -353,9 +353,9 @@ func notify(state string) {
 	if path == "" {
 		return
 	}
-	connection, err := net.Dial("unixgram", path) //nolint:noctx // a datagram
+	connection, err := net.Dial("unixgram", path) //nolint:noctx,gosec // a datagram, to who started us
 	if err != nil {
-		say("level=error msg=%q", "telling systemd: "+err.Error())
+		sayf("level=error msg=%q", "telling systemd: "+err.Error())
 		return
 	}
 	_, _ = connection.Write([]byte(state))

@@ -25,7 +25,7 @@ type settings map[string][]string
 // readSettings has flags before config.yaml, and that before the environment.
 func readSettings(args []string) (settings, error) {
 	found := settings{}
-	for name, variable := range map[string]string{
+	for name, variable := range map[string]string{ //nolint:gosec // names of variables
 		"token": "K3S_TOKEN", "server": "K3S_URL", "node-name": "K3S_NODE_NAME",
 		"write-kubeconfig": "K3S_KUBECONFIG_OUTPUT", "write-kubeconfig-mode": "K3S_KUBECONFIG_MODE",
 		"token-file": "K3S_TOKEN_FILE",
@@ -62,7 +62,7 @@ func readSettings(args []string) (settings, error) {
 func readConfig(path string) (settings, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return settings{}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
@@ -144,7 +144,7 @@ func (s settings) nodeName() (string, error) {
 func (s settings) pairs(flag string) map[string]string {
 	found := map[string]string{}
 	for _, text := range s[flag] {
-		for _, one := range strings.Split(text, ",") {
+		for one := range strings.SplitSeq(text, ",") {
 			name, value, _ := strings.Cut(one, "=")
 			found[name] = value
 		}

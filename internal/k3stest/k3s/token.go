@@ -88,7 +88,7 @@ func password() (string, error) {
 
 // write writes a file whole, and makes its folders.
 func write(path, content string, mode fs.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as k3s does
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	next := path + ".tmp"

@@ -28,7 +28,7 @@ func board(told settings, text string) (int, error) {
 	if err := mountDisk(told); err != nil {
 		return 1, err
 	}
-	fmt.Println("ready")
+	fmt.Fprintln(os.Stdout, "ready")
 	orders := make(chan string)
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)
@@ -54,14 +54,14 @@ func board(told settings, text string) (int, error) {
 			case order == "cut":
 				stop(running, done)
 				running = nil
-				fmt.Println("down", ended)
+				fmt.Fprintln(os.Stdout, "down", ended)
 			}
 		case code := <-done:
 			running = nil
 			if err := syscall.Unmount(filepath.Join(told.Folder, "root"), syscall.MNT_DETACH); err != nil {
 				return 1, fmt.Errorf("unmounting the root: %w", err)
 			}
-			fmt.Println("down", code)
+			fmt.Fprintln(os.Stdout, "down", code)
 		}
 	}
 }
@@ -102,7 +102,7 @@ func start(told settings, text string, done chan<- int) (*exec.Cmd, error) {
 	if err := syscall.Mount("pitest", root, "overlay", 0, options); err != nil {
 		return nil, fmt.Errorf("mounting the root: %w", err)
 	}
-	cmd := exec.Command("/proc/self/exe", "init", text) //nolint:noctx // until it is stopped
+	cmd := exec.Command("/proc/self/exe", "init", text) //nolint:noctx,gosec // its own settings, until it is stopped
 	cmd.Args[0] = "pi"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
@@ -117,7 +117,7 @@ func start(told settings, text string, done chan<- int) (*exec.Cmd, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting init: %w", err)
 	}
-	fmt.Println("booting", cmd.Process.Pid)
+	fmt.Fprintln(os.Stdout, "booting", cmd.Process.Pid)
 	go func() {
 		err := cmd.Wait()
 		_ = held.Close()

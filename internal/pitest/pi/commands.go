@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// real runs the program that a stand-in stands before.
-func real(name string, args []string) ([]byte, int, error) {
+// behind runs the program that a stand-in stands before.
+func behind(name string, args []string) ([]byte, int, error) {
 	cmd := exec.Command(filepath.Join(files, name), args...) //nolint:noctx,gosec // it ends by itself
 	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
 	out, err := cmd.Output()
@@ -28,12 +28,12 @@ func real(name string, args []string) ([]byte, int, error) {
 // uname says that the machine is a Pi's.
 func uname(args []string) (int, error) {
 	machine, readErr := os.ReadFile(hardware + "/machine")
-	out, code, err := real("uname", args)
-	own, _, ownErr := real("uname", []string{"-m"})
+	out, code, err := behind("uname", args)
+	own, _, ownErr := behind("uname", []string{"-m"})
 	if err := errors.Join(readErr, ownErr); err != nil {
 		return 1, err
 	}
-	fmt.Print(strings.ReplaceAll(string(out), strings.TrimSpace(string(own)), strings.TrimSpace(string(machine))))
+	fmt.Fprint(os.Stdout, strings.ReplaceAll(string(out), strings.TrimSpace(string(own)), strings.TrimSpace(string(machine))))
 	return code, err
 }
 
@@ -47,8 +47,8 @@ func date(args []string) (int, error) {
 	if wrong != 0 && !slices.ContainsFunc(args, given) {
 		args = append([]string{"--date=@" + strconv.FormatInt(time.Now().Add(wrong).Unix(), 10)}, args...)
 	}
-	out, code, err := real("date", args)
-	fmt.Print(string(out))
+	out, code, err := behind("date", args)
+	fmt.Fprint(os.Stdout, string(out))
 	return code, err
 }
 
@@ -64,10 +64,10 @@ func journal(args []string) (int, error) {
 		}
 		content, err := os.ReadFile("/run/log/" + serviceName(name) + ".log")
 		if errors.Is(err, os.ErrNotExist) {
-			fmt.Println("-- No entries --")
+			fmt.Fprintln(os.Stdout, "-- No entries --")
 			return 0, nil
 		}
-		fmt.Print(string(content))
+		fmt.Fprint(os.Stdout, string(content))
 		return 0, err
 	}
 	return 1, errors.New("the stand-in of journalctl wants a unit")
@@ -85,7 +85,7 @@ func escape(args []string) (int, error) {
 	}
 	text := strings.Trim(path, "/")
 	text = strings.NewReplacer("/", "-", "-", `\x2d`).Replace(text)
-	fmt.Println(text + suffix)
+	fmt.Fprintln(os.Stdout, text+suffix)
 	return 0, nil
 }
 

@@ -3,10 +3,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,8 +35,9 @@ func boot(told settings) (int, error) {
 	}()
 	go s.reap()
 	s.startEnabled()
-	fmt.Println("up")
+	fmt.Fprintln(os.Stdout, "up")
 	code := <-s.end
+	s.stopAll()
 	// What runs is asked to end; what then still does ends with this process.
 	_ = syscall.Kill(-1, syscall.SIGTERM)
 	waitUntil(2*time.Second, func() bool { return len(processes()) <= 1 })
@@ -78,9 +81,7 @@ func enter(told settings) error {
 		binds["/proc/"+name] = filepath.Join(told.Folder, "hardware", filepath.Base(name))
 	}
 	binds["/sys/fs/cgroup/cgroup.controllers"] = filepath.Join(told.Folder, "hardware", "controllers")
-	for at, from := range told.Binds {
-		binds[at] = from
-	}
+	maps.Copy(binds, told.Binds)
 	for at, from := range binds {
 		if err := bind(from, root+at); err != nil {
 			return err
@@ -171,7 +172,7 @@ func (s *system) reap() {
 			if err != nil {
 				continue
 			}
-			after := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
+			after := string(stat[bytes.LastIndexByte(stat, ')')+1:])
 			fields := strings.Fields(after)
 			if len(fields) > 1 && fields[0] == "Z" && fields[1] == "1" && !s.owns(pid) {
 				_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
@@ -198,8 +199,8 @@ const control = "/run/pitest/systemctl"
 
 // reply is init's to systemctl.
 type reply struct {
-	Code int
-	Text string
+	Code int    `json:"code"`
+	Text string `json:"text"`
 }
 
 func (s *system) listen() error {
@@ -230,7 +231,9 @@ func (s *system) answer(connection *net.UnixConn) {
 		return
 	}
 	said := s.do(args, isRoot(connection))
-	_ = json.NewEncoder(connection).Encode(said)
+	if err := json.NewEncoder(connection).Encode(said); err != nil {
+		fmt.Fprintln(os.Stderr, "answering systemctl:", err)
+	}
 }
 
 func isRoot(connection *net.UnixConn) bool {

@@ -22,11 +22,11 @@ import (
 
 // settings are what the harness says of a Pi.
 type settings struct {
-	Name string
+	Name string `json:"name"`
 	// Folder holds disk, with upper and work, hardware, and root.
-	Folder string
+	Folder string `json:"folder"`
 	// Binds are files and folders of this machine by their places on the Pi.
-	Binds map[string]string
+	Binds map[string]string `json:"binds"`
 }
 
 const (

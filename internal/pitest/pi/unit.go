@@ -74,7 +74,7 @@ func define(name string) (definition, error) {
 	if isMasked(name) {
 		return nil, fmt.Errorf("Unit %s is masked.", name) //nolint:staticcheck // systemd's words
 	}
-	content, err := os.ReadFile(path) //nolint:gosec // a unit's
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading unit %s: %w", name, err)
 	}
@@ -225,7 +225,7 @@ func command(definition definition, line string, log *os.File) (*exec.Cmd, error
 	environment := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	for _, path := range definition["EnvironmentFile"] {
 		path, optional := strings.CutPrefix(path, "-")
-		file, err := os.Open(path) //nolint:gosec // the unit names it
+		file, err := os.Open(path)
 		if err != nil {
 			if optional {
 				continue
@@ -312,7 +312,7 @@ func (s *system) runMain(u *unit, definition definition, log *os.File, up chan<-
 		case err := <-finished:
 			return err
 		case <-u.stopIt:
-			terminate(cmd, definition, finished)
+			_ = terminate(cmd, definition, finished) // it was asked to
 			return nil
 		}
 	}
@@ -353,23 +353,25 @@ func (s *system) begun(u *unit, cmd *exec.Cmd, notifies bool) (<-chan struct{}, 
 }
 
 // terminate asks the process to end, or all of its group, as KillMode has it, and then makes it.
-func terminate(cmd *exec.Cmd, definition definition, finished <-chan error) {
+// It returns how the process ended.
+func terminate(cmd *exec.Cmd, definition definition, finished <-chan error) error {
 	target := -cmd.Process.Pid
 	if definition.last("KillMode") == "process" {
 		target = cmd.Process.Pid
 	}
 	_ = syscall.Kill(target, syscall.SIGTERM)
 	select {
-	case <-finished:
+	case err := <-finished:
+		return err
 	case <-time.After(stopBound):
 		_ = syscall.Kill(target, syscall.SIGKILL)
-		<-finished
+		return <-finished
 	}
 }
 
 func (s *system) stop(name string) error {
-	if strings.HasSuffix(name, ".swap") {
-		return changeSwap(strings.TrimSuffix(name, ".swap"), false)
+	if device, is := strings.CutSuffix(name, ".swap"); is {
+		return changeSwap(device, false)
 	}
 	definition, err := define(name)
 	u := s.unit(name)
@@ -401,6 +403,23 @@ func (s *system) stop(name string) error {
 	}
 	u.set("inactive")
 	return nil
+}
+
+// stopAll has each main process ended, and none started again.
+func (s *system) stopAll() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for _, u := range s.units {
+		u.mutex.Lock()
+		if u.state == "active" || u.state == "activating" {
+			select {
+			case <-u.stopIt:
+			default:
+				close(u.stopIt)
+			}
+		}
+		u.mutex.Unlock()
+	}
 }
 
 func (s *system) restart(name string) error {
@@ -471,32 +490,11 @@ func (s *system) finish(code int) {
 }
 
 func (s *system) one(verb, name string, now bool) reply {
+	if said, is := s.tell(verb, name); is {
+		return said
+	}
 	var err error
 	switch verb {
-	case "is-active":
-		state := s.unit(name).is()
-		if state == "active" {
-			return reply{0, "active\n"}
-		}
-		return reply{3, state + "\n"}
-	case "is-failed":
-		state := s.unit(name).is()
-		if state == "failed" {
-			return reply{0, "failed\n"}
-		}
-		return reply{1, state + "\n"}
-	case "is-enabled":
-		return enabled(name)
-	case "status":
-		return reply{map[bool]int{true: 0, false: 3}[s.unit(name).is() == "active"], name + "\n     Active: " + s.unit(name).is() + "\n"}
-	case "show":
-		return reply{0, "ActiveState=" + s.unit(name).is() + "\n"}
-	case "cat":
-		content, err := os.ReadFile(unitFile(name))
-		if err != nil {
-			return reply{1, "No files found for " + name + ".\n"}
-		}
-		return reply{0, string(content)}
 	case "start":
 		err = s.start(name)
 	case "stop", "kill":
@@ -504,21 +502,13 @@ func (s *system) one(verb, name string, now bool) reply {
 	case "restart", "reload-or-restart", "try-restart":
 		err = s.restart(name)
 	case "enable":
-		if err = enable(name); err == nil && now {
-			err = s.start(name)
-		}
+		err = both(now, enable, s.start)(name)
 	case "disable":
-		if err = disable(name); err == nil && now {
-			err = s.stop(name)
-		}
+		err = both(now, disable, s.stop)(name)
 	case "mask":
-		if err = mask(name); err == nil && now {
-			err = s.stop(name)
-		}
+		err = both(now, mask, s.stop)(name)
 	case "unmask":
-		if isMasked(name) {
-			err = os.Remove(filepath.Join(etcUnits, name))
-		}
+		err = unmask(name)
 	default:
 		return reply{1, "the stand-in of systemctl knows no " + verb + "\n"}
 	}
@@ -526,6 +516,47 @@ func (s *system) one(verb, name string, now bool) reply {
 		return reply{1, err.Error() + "\n"}
 	}
 	return reply{}
+}
+
+// both does the one, and now the other too.
+func both(now bool, one, other func(string) error) func(string) error {
+	return func(name string) error {
+		if err := one(name); err != nil || !now {
+			return err
+		}
+		return other(name)
+	}
+}
+
+// tell answers what is only asked.
+func (s *system) tell(verb, name string) (said reply, is bool) {
+	state := s.unit(name).is()
+	switch verb {
+	case "is-active":
+		return reply{code(state == "active", 3), state + "\n"}, true
+	case "is-failed":
+		return reply{code(state == "failed", 1), state + "\n"}, true
+	case "is-enabled":
+		return enabled(name), true
+	case "status":
+		return reply{code(state == "active", 3), name + "\n     Active: " + state + "\n"}, true
+	case "show":
+		return reply{0, "ActiveState=" + state + "\n"}, true
+	case "cat":
+		content, err := os.ReadFile(unitFile(name))
+		if err != nil {
+			return reply{1, "No files found for " + name + ".\n"}, true
+		}
+		return reply{0, string(content)}, true
+	}
+	return reply{}, false
+}
+
+func code(fine bool, otherwise int) int {
+	if fine {
+		return 0
+	}
+	return otherwise
 }
 
 func enabled(name string) reply {
@@ -568,6 +599,13 @@ func disable(name string) error {
 		return fmt.Errorf("disabling %s: %w", name, err)
 	}
 	return nil
+}
+
+func unmask(name string) error {
+	if !isMasked(name) {
+		return nil
+	}
+	return os.Remove(filepath.Join(etcUnits, name))
 }
 
 func mask(name string) error {

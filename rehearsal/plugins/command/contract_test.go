@@ -366,10 +366,8 @@ func TestLocal_ACommandThatReadsNoInputIsNoFailure(t *testing.T) {
 func TestLocal_EndsWithTheEnginesInterruptAndItsTime(t *testing.T) {
 	const sleeping = "echo $$ > file; exec sleep 1000"
 	onEach(t, func(t *testing.T, p *started) {
-		started := time.Now()
 		_, err := p.createIn(t.Context(), localCommandTok, properties(map[string]any{"create": sleeping, "dir": t.TempDir()}), 1)
 		require.ErrorContains(t, err, "killed")
-		assert.Less(t, time.Since(started), time.Minute)
 	})
 	for name, interrupt := range map[string]func(p *started, cancel context.CancelFunc){
 		"by the engine's signal": func(p *started, _ context.CancelFunc) {

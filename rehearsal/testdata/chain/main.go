@@ -42,7 +42,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 			return err
 		}
 	}
-	on, err := cluster.New(ctx, &cfg.Cluster, info.RootDirectory)
+	on, err := cluster.New(ctx, cfg, info.RootDirectory)
 	if err != nil {
 		return err
 	}
