@@ -72,10 +72,10 @@ func (e *Engine) Run(t *testing.T, args ...string) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, e.tool, append(args, "--non-interactive", "--color=never")...)
 	cmd.Dir = e.Folder
-	environment := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return strings.HasPrefix(entry, "PULUMI_") || strings.HasPrefix(entry, "SSH_AUTH_SOCK=")
 	})
-	cmd.Env = append(environment,
+	cmd.Env = append(cmd.Env,
 		"PULUMI_HOME="+e.home(), "PULUMI_BACKEND_URL=file://"+filepath.Join(e.Folder, "state"), "PULUMI_STACK=test",
 		"PULUMI_CONFIG_PASSPHRASE=test", "PULUMI_SKIP_UPDATE_CHECK=true", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION=true")
 	out, err := cmd.CombinedOutput()

@@ -11,6 +11,10 @@ K3S_NEXT=/usr/local/bin/.k3s.manager-cluster-state
 # Where copied files lie, in the home of the user who logs in.
 COPIES=.manager-cluster-state
 
+# kubectl would keep what it has discovered in root's home.
+KUBECACHEDIR=/run/manager-cluster-state
+export KUBECACHEDIR
+
 # Standard output is what the program reads; all else goes to standard error.
 say() { printf '%s: %s\n' "$NODE" "$*" >&2; }
 
@@ -93,6 +97,7 @@ remove_k3s() {
   unmounted /var/lib/rancher/k3s /etc/rancher/k3s /etc/rancher/node
   rmdir /var/lib/rancher /etc/rancher 2>/dev/null || :
   rm -f "$STATE/k3s" "$STATE/restart"
+  rm -rf "$KUBECACHEDIR"
 }
 
 # remove_files: what an installation has fetched, or was copied.

@@ -10,7 +10,6 @@ ln -sf k3s /usr/local/bin/crictl
 echo "$service" >"/etc/systemd/system/$service.service"
 cat >"/usr/local/bin/$service-uninstall.sh" <<END
 #!/bin/sh
-test "$service" = k3s-agent || rm -f /standin/nodes/*
 rm -rf /etc/rancher/k3s /usr/local/bin/k3s /etc/systemd/system/$service.service /standin/active/$service "\$0"
 END
 chmod 755 "/usr/local/bin/$service-uninstall.sh"
