@@ -27,7 +27,7 @@ func TestRebuild(t *testing.T) {
 	s.step("up", func(t *testing.T) { require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{})) })
 	s.step("state gone, cluster kept: all of it is adopted", s.assertAdopted)
 	s.step("what was adopted can be changed", func(t *testing.T) {
-		s.Set("flux.profile", "standard")
+		s.Set("flux.interval", "20m")
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 		s.assertReady(t)
 	})
