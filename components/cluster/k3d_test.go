@@ -121,8 +121,10 @@ func k3dMade(t *testing.T, create pulumitest.Registration) []k3dListed {
 	_, installation, _ := strings.Cut(file.Options.Runtime.Labels[0].Label, "=")
 	_, described, _ := strings.Cut(file.Options.Runtime.Labels[1].Label, "=")
 	return []k3dListed{
-		{"server", "running", installation, described}, {"agent", "running", installation, ""},
-		{"agent", "running", installation, ""}, {"loadbalancer", "running", "", ""},
+		{"server", "running", installation, described},
+		{"agent", "running", installation, ""},
+		{"agent", "running", installation, ""},
+		{"loadbalancer", "running", "", ""},
 	}
 }
 
