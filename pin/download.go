@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/nullify005/manager-cluster-state/internal/k3s"
 )
 
 // stall is how long a server may send nothing.
@@ -30,10 +32,10 @@ func (s *Source) Download(ctx context.Context, release string, pins *Pins, folde
 			return fmt.Errorf("keeping k3s's files out of Git: %w", err)
 		}
 	}
-	if err := s.download(ctx, s.scriptURL(release), filepath.Join(folder, ScriptFile), pins.Script); err != nil {
+	if err := s.download(ctx, s.scriptURL(release), filepath.Join(folder, k3s.ScriptFile), pins.Script); err != nil {
 		return err
 	}
-	return s.download(ctx, s.binaryURL(release), filepath.Join(folder, BinaryFile), pins.Binary)
+	return s.download(ctx, s.binaryURL(release), filepath.Join(folder, k3s.BinaryFile), pins.Binary)
 }
 
 func (s *Source) download(ctx context.Context, target, path, want string) error {

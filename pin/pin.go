@@ -4,6 +4,7 @@ package pin
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,30 +13,16 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/nullify005/manager-cluster-state/internal/k3s"
 )
 
-// The files that a Pi gets, by the names that they have everywhere.
-const (
-	BinaryFile = "k3s-arm64"
-	ScriptFile = "install.sh"
-)
-
-const (
-	sumsFile = "sha256sum-arm64.txt"
-	// largest is more than any text that is read into memory.
-	largest = 4 << 20
-)
-
-// Where k3s's own releases are.
-const (
-	githubReleases = "https://github.com/k3s-io/k3s/releases/download"
-	githubSource   = "https://raw.githubusercontent.com/k3s-io/k3s"
-)
+// largest is more than any text that is read into memory.
+const largest = 4 << 20
 
 // IsRelease says whether a release of k3s can be called so.
 func IsRelease(name string) bool {
@@ -63,18 +50,18 @@ func (s *Source) Pins(ctx context.Context, release string) (*Pins, error) {
 	if s.local() {
 		return s.inFolder(release)
 	}
-	script, err := s.sumOf(ctx, ScriptFile, s.scriptURL(release))
+	script, err := s.sumOf(ctx, k3s.ScriptFile, s.scriptURL(release))
 	if err != nil {
 		return nil, err
 	}
 	if s.From != "" {
-		binary, err := s.sumOf(ctx, BinaryFile, s.binaryURL(release))
+		binary, err := s.sumOf(ctx, k3s.BinaryFile, s.binaryURL(release))
 		if err != nil {
 			return nil, err
 		}
 		return &Pins{Binary: binary, Script: script}, nil
 	}
-	target := s.releases() + "/" + escape(release) + "/" + sumsFile
+	target := s.origin().Sums(release)
 	var text strings.Builder
 	if err := s.get(ctx, target, 0, func(_ *http.Response, body io.Reader) error {
 		_, err := io.Copy(&text, io.LimitReader(body, largest))
@@ -82,7 +69,7 @@ func (s *Source) Pins(ctx context.Context, release string) (*Pins, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("asking for the checksum of k3s %s: %w", release, err)
 	}
-	binary, err := listed(text.String(), BinaryFile)
+	binary, err := listed(text.String(), k3s.BinaryFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", target, err)
 	}
@@ -101,8 +88,8 @@ func (s *Source) inFolder(release string) (*Pins, error) {
 		defer opened.Close()
 		return hashOf(opened)
 	}
-	binary, err := sum(BinaryFile)
-	script, scriptErr := sum(ScriptFile)
+	binary, err := sum(k3s.BinaryFile)
+	script, scriptErr := sum(k3s.ScriptFile)
 	if err := errors.Join(err, scriptErr); err != nil {
 		return nil, err
 	}
@@ -144,38 +131,32 @@ func listed(sums, file string) (string, error) {
 	return "", fmt.Errorf("it has no checksum of %s", file)
 }
 
-func (s *Source) releases() string {
-	return strings.TrimSuffix(orElse(s.Releases, githubReleases), "/")
+// origin is GitHub, or what stands in for it.
+func (s *Source) origin() k3s.Origin {
+	github := k3s.GitHub()
+	return k3s.Origin{Releases: cmp.Or(s.Releases, github.Releases), Source: cmp.Or(s.Scripts, github.Source)}
 }
 
 func (s *Source) binaryURL(release string) string {
-	if s.From != "" {
-		return strings.TrimSuffix(s.From, "/") + "/" + BinaryFile
+	if s.From == "" {
+		return s.origin().Binary(release)
 	}
-	return s.releases() + "/" + escape(release) + "/" + BinaryFile
+	binary, _ := k3s.URLs(s.From, release)
+	return binary
 }
 
 func (s *Source) scriptURL(release string) string {
-	if s.From != "" {
-		return strings.TrimSuffix(s.From, "/") + "/" + ScriptFile
+	if s.From == "" {
+		return s.origin().Script(release)
 	}
-	return strings.TrimSuffix(orElse(s.Scripts, githubSource), "/") + "/" + escape(release) + "/" + ScriptFile
-}
-
-// escape: a plus is a space to some servers.
-func escape(release string) string { return strings.ReplaceAll(url.PathEscape(release), "+", "%2B") }
-
-func orElse(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
+	_, script := k3s.URLs(s.From, release)
+	return script
 }
 
 // Verify says whether a folder holds the files of a release, and nothing else under their names.
 func (p *Pins) Verify(folder string) error {
 	var problems []error
-	for file, want := range map[string]string{BinaryFile: p.Binary, ScriptFile: p.Script} {
+	for file, want := range map[string]string{k3s.BinaryFile: p.Binary, k3s.ScriptFile: p.Script} {
 		opened, err := os.Open(filepath.Join(folder, file))
 		if err != nil {
 			problems = append(problems, err)

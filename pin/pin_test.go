@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/nullify005/manager-cluster-state/internal/k3s"
 	"github.com/nullify005/manager-cluster-state/pin"
 )
 
@@ -118,11 +119,11 @@ func TestPins_OfAFolderAndOfAMirrorAreComputed(t *testing.T) {
 
 	folder := filepath.Join(t.TempDir(), "with a space")
 	_, err = (&pin.Source{From: folder}).Pins(t.Context(), release)
-	require.ErrorContains(t, err, pin.BinaryFile)
-	require.ErrorContains(t, err, pin.ScriptFile)
+	require.ErrorContains(t, err, k3s.BinaryFile)
+	require.ErrorContains(t, err, k3s.ScriptFile)
 	require.NoError(t, os.Mkdir(folder, 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(folder, pin.BinaryFile), g.binary, 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(folder, pin.ScriptFile), g.script, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, k3s.BinaryFile), g.binary, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, k3s.ScriptFile), g.script, 0o600))
 	pins, err = (&pin.Source{From: folder}).Pins(t.Context(), release)
 	require.NoError(t, err)
 	assert.Equal(t, g.pins(), pins)
@@ -144,7 +145,7 @@ func TestDownload_LeavesWholeFilesThatGitDoesNotSee(t *testing.T) {
 	assert.Equal(t, []string{"install.sh is there", "k3s-arm64 is there"}, said)
 	assert.Len(t, g.asked(), 1)
 
-	require.NoError(t, os.WriteFile(filepath.Join(folder, pin.BinaryFile), []byte("of another release"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, k3s.BinaryFile), []byte("of another release"), 0o600))
 	require.ErrorContains(t, g.pins().Verify(folder), "it should be "+g.pins().Binary)
 	require.NoError(t, source.Download(t.Context(), release, g.pins(), folder))
 	require.NoError(t, g.pins().Verify(folder))
@@ -155,7 +156,7 @@ func TestDownload_GoesOnWhereItWasCutShort(t *testing.T) {
 	folder := t.TempDir()
 	g.breaks(true)
 	require.Error(t, g.source(&[]string{}).Download(t.Context(), release, g.pins(), folder))
-	assert.NoFileExists(t, filepath.Join(folder, pin.BinaryFile), "half a file has not its name")
+	assert.NoFileExists(t, filepath.Join(folder, k3s.BinaryFile), "half a file has not its name")
 	g.breaks(false)
 	require.NoError(t, g.source(&[]string{}).Download(t.Context(), release, g.pins(), folder))
 	require.NoError(t, g.pins().Verify(folder))
@@ -175,7 +176,7 @@ func TestDownload_WhatIsNotWhatItShouldBeIsThrownAway(t *testing.T) {
 		require.ErrorContains(t, err, "has another checksum than 000")
 	}
 	assert.Equal(t, []string{"", ""}, g.asked())
-	assert.NoFileExists(t, filepath.Join(folder, pin.BinaryFile))
+	assert.NoFileExists(t, filepath.Join(folder, k3s.BinaryFile))
 }
 
 func TestDownload_EndsWithItsContext(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/internal/k3s"
 	"github.com/nullify005/manager-cluster-state/pin"
 )
 
@@ -86,7 +87,7 @@ func (p *pinner) pin(ctx context.Context) error {
 	values := map[string]string{
 		"cluster.k3s": release, "cluster.install.binary": pins.Binary, "cluster.install.script": pins.Script,
 	}
-	p.sayf("k3s %s, from %s:\n  %s  %s\n  %s  %s", release, whence(source.From), pins.Binary, pin.BinaryFile, pins.Script, pin.ScriptFile)
+	p.sayf("k3s %s, from %s:\n  %s  %s\n  %s  %s", release, whence(source.From), pins.Binary, k3s.BinaryFile, pins.Script, k3s.ScriptFile)
 	switch {
 	case p.folder != "":
 		if values["cluster.install.from"], err = p.inProject(p.folder); err != nil {
