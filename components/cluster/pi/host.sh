@@ -12,6 +12,7 @@ apply() {
   legacy_iptables
   sync
   printf 'boot %s\n' "$(cat /proc/sys/kernel/random/boot_id)"
+  [ -n "$(cmdline)" ] || return 0
   for flag in $FLAGS; do
     if ! has_word "$flag" /proc/cmdline; then
       echo reboot
@@ -35,16 +36,6 @@ remove() {
 
 has_word() { tr -s ' \t\n' '\n' <"$2" | grep -qxF -e "$1"; }
 
-# On newer systems /boot/cmdline.txt only says where the other one is.
-cmdline() {
-  for file in /boot/firmware/cmdline.txt /boot/cmdline.txt; do
-    if [ -f "$file" ]; then
-      echo "$file"
-      return
-    fi
-  done
-}
-
 # replace FILE CONTENT: as the file was, whole or not at all. FAT knows no modes.
 replace() {
   if cat "$2" >"$1.new" 2>/dev/null; then
@@ -58,7 +49,10 @@ replace() {
 
 boot_flags() {
   file=$(cmdline)
-  [ -n "$file" ] || fail "there is no /boot/firmware/cmdline.txt and no /boot/cmdline.txt: is it a Raspberry Pi with its boot partition mounted?"
+  if [ -z "$file" ]; then
+    counts_memory || fail "there is no /boot/firmware/cmdline.txt and no /boot/cmdline.txt: is it a Raspberry Pi with its boot partition mounted?"
+    return
+  fi
   missing=
   for flag in $FLAGS; do
     has_word "$flag" "$file" || missing="$missing $flag"

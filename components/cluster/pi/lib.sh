@@ -52,6 +52,22 @@ put() {
   fail "$2 could not be written, with $(free_mb "$(dirname "$2")") MB free; free some space, or see whether its disk is read-only"
 }
 
+# On newer systems /boot/cmdline.txt only says where the other one is.
+cmdline() {
+  for file in /boot/firmware/cmdline.txt /boot/cmdline.txt; do
+    if [ -f "$file" ]; then
+      echo "$file"
+      return
+    fi
+  done
+}
+
+# counts_memory: whether the kernel has memory cgroups on, by itself or by its boot flags.
+counts_memory() {
+  grep -qw memory /sys/fs/cgroup/cgroup.controllers 2>/dev/null ||
+    awk '$1 == "memory" && $4 == 1 { found = 1 } END { exit !found }' /proc/cgroups 2>/dev/null
+}
+
 sum() { sha256sum "$1" 2>/dev/null | cut -c1-64; }
 
 open_state() { mkdir -p "$STATE" 2>/dev/null || fail "$STATE could not be made: is the disk full or read-only? see: df -h / and mount"; }
