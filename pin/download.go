@@ -114,7 +114,7 @@ func (s *Source) get(ctx context.Context, target string, from int64, use func(*h
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return because(ctx, err)
+		return because(ctx, fmt.Errorf("%w; is this machine on the internet? a folder that has the files will do: make pin FROM=FOLDER", err))
 	}
 	defer response.Body.Close()
 	switch {
