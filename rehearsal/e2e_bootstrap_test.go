@@ -107,12 +107,7 @@ func (b *home) start(t *testing.T) {
 	require.NoError(t, b.StartCluster(t.Context()))
 	require.NoError(t, b.Surroundings(t.Context()))
 
-	ended, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- b.Controllers(t.Context(), ended) }()
-	t.Cleanup(func() {
-		close(ended)
-		<-done
-	})
+	b.control(t)
 	b.program = filepath.Join(t.TempDir(), "mcs")
 	require.NoError(t, b.Build(t.Context(), "./cmd/mcs", b.program))
 	b.folder, b.backend = filepath.Join(t.TempDir(), "a home"), t.TempDir()
@@ -123,6 +118,17 @@ func (b *home) start(t *testing.T) {
 		"GIT_AUTHOR_NAME=somebody", "GIT_AUTHOR_EMAIL=somebody@localhost",
 		"GIT_COMMITTER_NAME=somebody", "GIT_COMMITTER_EMAIL=somebody@localhost")
 	b.clone(t)
+}
+
+// control runs the controllers of Flux and of sealed-secrets until the test ends.
+func (s *stage) control(t *testing.T) {
+	t.Helper()
+	ended, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- s.Controllers(t.Context(), ended) }()
+	t.Cleanup(func() {
+		close(ended)
+		<-done
+	})
 }
 
 // clone copies what Git has of this project, or would have, and pushes it to the rehearsal's Git host.

@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nullify005/manager-cluster-state/internal/flux"
 	"github.com/nullify005/manager-cluster-state/internal/k3s"
 	"github.com/nullify005/manager-cluster-state/internal/k3stest"
 	"github.com/nullify005/manager-cluster-state/internal/pitest"
@@ -79,6 +81,7 @@ func TestPis(t *testing.T) {
 		p.assertRuns(t)
 		p.assertOnAgents(t)
 	})
+	p.step("with every card wiped, they are another cluster, in which what is sealed in Git opens", p.assertMadeAnew)
 	p.step("destroy leaves the machines as they were", func(t *testing.T) {
 		pulumi, err := filepath.Abs(p.stack().Program())
 		require.NoError(t, err)
@@ -100,6 +103,8 @@ type pis struct {
 	pis   []*pitest.Pi
 	// files is the folder of the release.
 	files string
+	// on has the control plane that is behind k3s.
+	on *stage
 }
 
 func newPis(t *testing.T) *pis {
@@ -131,8 +136,7 @@ func newPis(t *testing.T) *pis {
 		p.Set(path, value)
 	}
 	p.start(t)
-	p.house.Use(t, p.Kubeconfig())
-	p.forgetNodes(t)
+	p.use(t, p.stage)
 	p.forgetPins(t)
 	p.env = append(p.env, "SSH_AUTH_SOCK="+p.agent(t))
 	return p
@@ -147,12 +151,65 @@ func (p *pis) publish(t *testing.T, release string) {
 	require.NoError(t, os.WriteFile(filepath.Join(p.files, k3s.ScriptFile), []byte(pitest.InstallScript), 0o600))
 }
 
-// forgetNodes removes the ones that a rehearsal simulates: k3s brings its own.
-func (p *pis) forgetNodes(t *testing.T) {
+// use has a control plane be that of k3s, without the nodes that a rehearsal simulates: k3s brings
+// its own.
+func (p *pis) use(t *testing.T, on *stage) {
 	t.Helper()
-	c, err := p.Client()
+	c, err := on.Client()
 	require.NoError(t, err)
 	require.NoError(t, c.DeleteAllOf(t.Context(), &corev1.Node{}))
+	p.on = on
+	p.house.Use(t, on.Kubeconfig())
+}
+
+// another is a control plane with nothing on it, and with controllers.
+func (p *pis) another(t *testing.T) *stage {
+	t.Helper()
+	fresh := newStage(p.t, "production")
+	require.NoError(t, fresh.StartCluster(t.Context()))
+	fresh.control(p.t)
+	return fresh
+}
+
+// assertMadeAnew also has the sealing keys protected, as production's are.
+func (p *pis) assertMadeAnew(t *testing.T) {
+	require.NoError(t, p.stack().Set(t.Context(), "sealing.protect", "true", false))
+	_, err := p.mcs(t, "--yes")
+	require.NoError(t, err)
+	keys, err := p.forge(t).DeployKeys(t.Context())
+	require.NoError(t, err)
+	for _, pi := range p.pis {
+		pi.Reflash(t)
+	}
+	p.use(t, p.another(t))
+	said, err := p.mcs(t, "--yes")
+	require.Error(t, err)
+	assert.Contains(t, said, "its host key has changed")
+	p.run(t, p.program, "hosts", "trust", "--stack", "production", "--yes", "--replace", "kiwipi,orangepi,peachpi")
+	said, err = p.mcs(t, "--yes")
+	require.NoError(t, err)
+	assert.Contains(t, said, "kiwipi: the k3s that the last update left there is gone; it is installed anew, with everything that was on the cluster")
+	p.assertNodes(t, nextRelease)
+	p.assertOpened(t)
+	p.assertOnAgents(t)
+	after, err := p.forge(t).DeployKeys(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, keys, after, "GitHub's side is as it was")
+	require.NoError(t, p.stack().Set(t.Context(), "sealing.protect", "false", false))
+	_, err = p.mcs(t, "--yes")
+	require.NoError(t, err)
+}
+
+// assertOpened: Flux says so of every workload, sealed secrets among them.
+func (p *pis) assertOpened(t *testing.T) {
+	t.Helper()
+	c := p.on.flux(t)
+	require.Eventually(t, func() bool {
+		states, err := flux.Workloads(t.Context(), c)
+		return err == nil && len(states) > 0 && len(flux.Problems(states)) == 0
+	}, soon, time.Second)
+	var secret corev1.Secret
+	require.NoError(t, c.Get(t.Context(), client.ObjectKey{Namespace: "chat-hvac-v1", Name: "chat-hvac"}, &secret))
 }
 
 // forgetPins takes off the stack file what the commands of the helper are to write.
@@ -216,7 +273,7 @@ func (p *pis) assertUntouched(t *testing.T) {
 // assertNodes holds the cluster's nodes against what the stack file says of the machines.
 func (p *pis) assertNodes(t *testing.T, release string) {
 	t.Helper()
-	c, err := p.Client()
+	c, err := p.on.Client()
 	require.NoError(t, err)
 	var nodes corev1.NodeList
 	require.NoError(t, c.List(t.Context(), &nodes))
@@ -239,7 +296,7 @@ func (p *pis) assertNodes(t *testing.T, release string) {
 // assertOnAgents: what the stack brings runs on no server.
 func (p *pis) assertOnAgents(t *testing.T) {
 	t.Helper()
-	c, err := p.Client()
+	c, err := p.on.Client()
 	require.NoError(t, err)
 	var pods corev1.PodList
 	require.NoError(t, c.List(t.Context(), &pods))

@@ -62,12 +62,12 @@ type Pi struct {
 
 	// Kubeconfig of the cluster's admin; a secret.
 	Kubeconfig pulumi.StringOutput
-	// Identity tells this cluster from every other, also one that is made in its place. It is an
-	// output, so that the engine knows whatever depends on it before there is another one.
-	Identity pulumi.StringOutput
+	// Identity tells this cluster from every other, also one that is made in its place. It is no
+	// output of a command: what is replaced because of one that is, the engine deletes before the
+	// program can say that it is protected no longer.
+	Identity string
 	// DeletedWith is for the option of that name of what lives in the cluster: it is gone with it,
-	// and nobody need ask an API server that is gone too. It is what depends on what is replaced:
-	// only that does the engine count as deleted.
+	// and nobody need ask an API server that is gone too. It is replaced with each installation.
 	DeletedWith pulumi.Resource
 	// Joined are what to wait for until every node is a ready member of the cluster.
 	Joined []pulumi.Resource
@@ -135,12 +135,11 @@ func (p *Pi) newServer(ctx *pulumi.Context) error {
 	p.token, err = p.newStep(ctx, p.server, "token", &step{
 		stdin: script([]setting{{"NODE", p.server.Name}}, "token"), secret: true,
 		triggers: pulumi.Array{pulumi.String(p.args.Installations[p.server.Name])},
-	}, pulumi.DeleteBeforeReplace(true), pulumi.DependsOn(p.last))
+	}, pulumi.DependsOn(p.last))
 	if err != nil {
 		return err
 	}
-	identity := p.token.ID().ApplyT(func(pulumi.ID) string { return p.name + "-" + p.args.Installations[p.server.Name] })
-	p.Identity = identity.(pulumi.StringOutput) //nolint:forcetypeassert // what the function returns
+	p.Identity = p.name + "/" + p.args.Installations[p.server.Name]
 	// Another release may have renewed the certificate in it.
 	p.admin, err = p.newStep(ctx, p.server, "kubeconfig", &step{
 		stdin:  script([]setting{{"NODE", p.server.Name}, {"RELEASE", p.args.Cluster.K3s}}, "kubeconfig"),

@@ -53,7 +53,7 @@ func makePi(ctx *pulumi.Context, cfg *config.Config, projectDir string, opts ...
 	if err != nil {
 		return nil, err
 	}
-	made.Component, made.Kubeconfig, made.identity, made.joined = pi, pi.Kubeconfig, pi.Identity, pi.Joined
+	made.Component, made.Kubeconfig, made.identity, made.joined = pi, pi.Kubeconfig, pulumi.String(pi.Identity), pi.Joined
 	return made, nil
 }
 

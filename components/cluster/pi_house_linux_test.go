@@ -112,7 +112,7 @@ func (h *home) program(ctx *pulumi.Context) error {
 	}
 	// What lives in the cluster: its deletion would fail, were it ever tried.
 	_, err = local.NewCommand(ctx, "object", &local.CommandArgs{
-		Create: pulumi.String("true"), Delete: pulumi.String("false"), Triggers: pulumi.Array{pi.Identity},
+		Create: pulumi.String("true"), Delete: pulumi.String("false"), Triggers: pulumi.Array{pulumi.String(pi.Identity)},
 	}, pulumi.DependsOn(pi.Joined), pulumi.DeletedWith(pi.DeletedWith))
 	if err != nil {
 		return err
@@ -180,7 +180,8 @@ func TestPi_InAHouse(t *testing.T) {
 	})
 	step("a reboot that fails ends before k3s, and the next run goes on", func(t *testing.T) {
 		h.stays = errors.New("it did not come back")
-		assert.Contains(t, h.Fails(t), "rebooting kiwipi: it did not come back")
+		// They reboot at once; the program ends with the first that fails.
+		assert.Regexp(t, "rebooting (kiwipi|orangepi|peachpi): it did not come back", h.Fails(t))
 		assert.Empty(t, h.pis["kiwipi"].Must(t, "ls /usr/local/bin/k3s 2>/dev/null || :"))
 		h.stays = nil
 	})

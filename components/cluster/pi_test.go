@@ -244,7 +244,7 @@ func TestPi_AnotherInstallationReplacesWhatIsReadAndUpdatesTheRest(t *testing.T)
 		}
 	}
 	assert.Equal(t, map[string]string{"home-kiwipi-token": "token-kiwi", "home-kiwipi-kubeconfig": "home-kiwipi-token-id"}, triggers)
-	assert.True(t, steps["home-kiwipi-token"].RPC.GetDeleteBeforeReplace(), "what depends on it is deleted before")
+	assert.False(t, steps["home-kiwipi-token"].RPC.GetDeleteBeforeReplace(), "what depends on it may be protected")
 	for name, setting := range map[string]string{
 		"kiwipi-host": "INSTALLATION='token-kiwi'", "kiwipi-k3s": "INSTALLATION='token-kiwi'",
 		"orangepi-host": "INSTALLATION='token-orange'", "orangepi-k3s": "INSTALLATION='token-orange'",
@@ -389,7 +389,7 @@ func TestPi_TheKubeconfigIsSecretAndLeadsToTheServer(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = cluster.NewProvider(ctx, "home", made.Identity, made.Kubeconfig, "")
+		_, err = cluster.NewProvider(ctx, "home", pulumi.String(made.Identity), made.Kubeconfig, "")
 		return err
 	}, pulumi.WithMocks(pulumitest.Project, pulumitest.Stack, p))
 	require.NoError(t, err)
@@ -410,7 +410,7 @@ func TestPi_AKubeconfigThatCantBeReadIsNotQuoted(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = cluster.NewProvider(ctx, "home", made.Identity, made.Kubeconfig, "")
+		_, err = cluster.NewProvider(ctx, "home", pulumi.String(made.Identity), made.Kubeconfig, "")
 		return err
 	}, pulumi.WithMocks(pulumitest.Project, pulumitest.Stack, p))
 	require.ErrorContains(t, err, "the kubeconfig of kiwipi: it can't be read")
