@@ -289,6 +289,11 @@ func TestHouse_ToBeKilled(t *testing.T) {
 func TestHouse_IsGoneWithAKilledTest(t *testing.T) {
 	pitest.Skip(t)
 	to := filepath.Join(t.TempDir(), "built")
+	// What the one that is killed leaves of its own goes with this one. A socket's path is short.
+	left, err := os.MkdirTemp("", "left") //nolint:usetesting // short
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(left)) })
+	t.Setenv("TMPDIR", left)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHouse_ToBeKilled$", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), built+"="+to)
 	require.NoError(t, cmd.Start())
@@ -313,7 +318,7 @@ func TestHouse_IsGoneWithAKilledTest(t *testing.T) {
 	}, asked, often, "its link is still there")
 	// Its folder is the next house's to remove.
 	pitest.New(t, pitest.Options{})
-	folders, err := filepath.Glob(filepath.Join(os.TempDir(), "pitest-"+strconv.Itoa(cmd.Process.Pid)+"-*"))
+	folders, err := filepath.Glob(filepath.Join(left, "pitest-"+strconv.Itoa(cmd.Process.Pid)+"-*"))
 	require.NoError(t, err)
 	assert.Empty(t, folders)
 }
