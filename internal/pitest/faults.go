@@ -53,7 +53,8 @@ func (p *Pi) On(t *testing.T) {
 	require.True(t, p.wait(func() bool { return p.up }), "%s did not come up", p.Name)
 }
 
-// Reflash puts a new system on the SD card, which has another host key, and boots it.
+// Reflash puts a new system on the SD card, which has another host key, and boots it. It is what
+// Left tells the differences from.
 func (p *Pi) Reflash(t *testing.T) {
 	t.Helper()
 	p.Off(t)
@@ -63,6 +64,9 @@ func (p *Pi) Reflash(t *testing.T) {
 	}
 	p.fill(t)
 	p.On(t)
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.original = p.disk(t)
 }
 
 // NewHostKey has sshd answer with another key.
