@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +19,7 @@ const dialBound = 5 * time.Second
 
 // upstream says where the control plane is that this stand-in passes on to.
 type upstream struct {
-	// Address is unix:/path, host:port, or gateway:port: the machine of the default route.
+	// Address is unix:/path, or host:port.
 	Address string `json:"address"`
 	// Kubeconfig is an admin's. Its server is not used.
 	Kubeconfig []byte `json:"kubeconfig"`
@@ -52,16 +51,7 @@ func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
 	if path, isPath := strings.CutPrefix(u.Address, "unix:"); isPath {
 		return dialer.DialContext(ctx, "unix", path)
 	}
-	host, port, err := net.SplitHostPort(u.Address)
-	if err != nil {
-		return nil, fmt.Errorf("reading the address of the control plane: %w", err)
-	}
-	if host == "gateway" {
-		if host, err = gateway(); err != nil {
-			return nil, err
-		}
-	}
-	return dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	return dialer.DialContext(ctx, "tcp", u.Address)
 }
 
 // kubeconfigFor is the admin's as k3s writes it, for another address of the API. The certificate
@@ -104,24 +94,4 @@ func pass(one, other net.Conn) {
 	<-done
 	<-done
 	_, _ = one.Close(), other.Close()
-}
-
-// gateway is where the default route leads: from a container, the machine that runs it.
-func gateway() (string, error) {
-	content, err := os.ReadFile("/proc/net/route")
-	if err != nil {
-		return "", fmt.Errorf("looking for the default route: %w", err)
-	}
-	for line := range strings.Lines(string(content)) {
-		fields := strings.Fields(line)
-		if len(fields) < 3 || fields[1] != "00000000" {
-			continue
-		}
-		address, err := strconv.ParseUint(fields[2], 16, 32)
-		if err != nil {
-			return "", fmt.Errorf("reading the default route: %w", err)
-		}
-		return net.IPv4(byte(address), byte(address>>8), byte(address>>16), byte(address>>24)).String(), nil //nolint:gosec // its lowest bits
-	}
-	return "", errors.New("there is no default route")
 }
