@@ -21,7 +21,7 @@ func TestProgram_EachLayerKnowsOnlyTheOnesBeforeIt(t *testing.T) {
 	require.NotEmpty(t, components)
 	known := []string{"manifests", "internal/flux", "internal/git", "internal/githubapi", "internal/k3s", "internal/objects"}
 	for _, layer := range [][]string{
-		known, {"config"}, {"hosts"}, {"seal"}, {"workloads"}, {"render"}, {"branch"}, {"components"}, components, {"."},
+		known, {"config"}, {"hosts"}, {"seal"}, {"workloads"}, {"render"}, {"graph"}, {"branch"}, {"components"}, components, {"."},
 	} {
 		for _, folder := range layer {
 			found, err := build.ImportDir(folder, 0)

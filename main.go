@@ -59,7 +59,7 @@ func run(ctx *pulumi.Context, info *pulumi.RunInfo) error {
 	}
 	err = delivery.Deliver(ctx, &delivery.Args{
 		Catalog:      catalog,
-		Needs:        map[string][]pulumi.Resource{"sealed-secrets": keys.Secrets, workloads.SourceWorkload: deployKey},
+		Needs:        map[string][]pulumi.Resource{workloads.SealedSecretsWorkload: keys.Secrets, workloads.SourceWorkload: deployKey},
 		Delivery:     cfg.Delivery,
 		Handover:     cfg.Handover,
 		Suspend:      cfg.Suspend,

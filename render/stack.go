@@ -22,7 +22,7 @@ import (
 // its rendered files. It decrypts nothing: the digests of secrets come from the sealed ones.
 // What it returns beside the files are those that there are now.
 func Stack(project, projectDir, stack string) (want, have Files, err error) {
-	cfg, err := stackConfig(project, projectDir, stack)
+	cfg, err := Config(project, projectDir, stack)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -45,7 +45,8 @@ func Stack(project, projectDir, stack string) (want, have Files, err error) {
 	return want, have, err
 }
 
-func stackConfig(project, projectDir, stack string) (*config.Config, error) {
+// Config is that of a stack's file in the project. It decrypts nothing, and demands no secret.
+func Config(project, projectDir, stack string) (*config.Config, error) {
 	file := filepath.Join(projectDir, "Pulumi."+stack+".yaml")
 	data, err := os.ReadFile(file)
 	if err != nil {

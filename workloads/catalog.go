@@ -136,7 +136,7 @@ func pullAfter(cfg *config.Config, workload *Workload) {
 		_, isSecret := object.(*corev1.Secret)
 		return isSecret
 	}) {
-		workload.After = append(workload.After, sealedSecretsWorkload)
+		workload.After = append(workload.After, SealedSecretsWorkload)
 	}
 }
 

@@ -16,10 +16,12 @@ import (
 	"github.com/nullify005/manager-cluster-state/manifests"
 )
 
+// SealedSecretsWorkload is the workload that every one with secrets in Git comes after.
+const SealedSecretsWorkload = "sealed-secrets"
+
 const (
-	sealedSecretsWorkload = "sealed-secrets"
-	sealedSecretsName     = "sealed-secrets-controller" // where kubeseal looks for it
-	sealedSecretsUser     = 1001                        // of the controller's image
+	sealedSecretsName = "sealed-secrets-controller" // where kubeseal looks for it
+	sealedSecretsUser = 1001                        // of the controller's image
 )
 
 // sealedSecrets is the controller that opens SealedSecrets. It lives in kube-system, where
@@ -71,7 +73,7 @@ func sealedSecrets(_ *config.Config, images Images) (Workload, error) {
 			},
 		},
 	})
-	return Workload{Name: sealedSecretsWorkload, Namespace: kubeSystem, Objects: objects}, nil
+	return Workload{Name: SealedSecretsWorkload, Namespace: kubeSystem, Objects: objects}, nil
 }
 
 func sealedSecretsContainer(image string) corev1.Container {
