@@ -123,12 +123,19 @@ tidy: ## tidy go.mod; go.sum keeps the whole module graph, which Pulumi's Go hos
 	@go mod tidy && go list -m -mod=mod all >/dev/null
 	@go -C checks mod tidy
 
-generate: ## regenerate manifests/flux-system from the pinned Flux modules, Pulumi.yaml and the README's tables
+generate: ## regenerate manifests/flux-system from the pinned Flux modules, Pulumi.yaml, the README's picture and the documents' tables
 	@go run ./manifests/generate
-	@go test ./config . -update -run 'TestProjectFile|TestREADME'
+	@go test ./config . -update -run 'TestProjectFile|TestREADME|TestDocs'
 
 golden: ## rewrite the golden files, for review with git diff
-	@go test ./workloads/... ./components/... -update
+	@go test ./workloads -update -run GoldenFiles
+
+.PHONY: graph readme
+graph: mcs ## draw the graph of workloads, as Mermaid (STACK=: of one stack)
+	@.tools/bin/mcs graph $(if $(filter command line,$(origin STACK)),--stack $(STACK))
+
+readme: tools-rehearsal tools-test mcs ## do what README and docs say, in a fresh clone of the last commit, and say how each command went
+	@go run ./docs/try
 
 tools: ## build every pinned tool that is missing or stale
 	@go run ./tools/build

@@ -4,7 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +20,7 @@ import (
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated parts of the README")
+var update = flag.Bool("update", false, "rewrite the generated parts of the documents")
 
 func TestDocs_TheConfigTableIsGenerated(t *testing.T) {
 	rewrite(t, "docs/configuration.md", "config", strings.TrimSpace(config.MarkdownTable()))
@@ -85,16 +87,88 @@ func rewrite(t *testing.T, document, part, want string) {
 	assert.Equal(t, whole, string(content), "run make generate")
 }
 
-func TestREADME_EveryTargetItNamesExists(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
+func TestDocs_EveryTargetTheyNameExists(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	require.NoError(t, err)
-	named := regexp.MustCompile("(?m)(?:^|`)make ([a-z-]+(?: [a-z-]+)*)").FindAllStringSubmatch(string(readme), -1)
-	assert.Greater(t, len(named), 5)
-	for _, match := range named {
-		for target := range strings.FieldsSeq(match[1]) {
-			assert.Regexp(t, `(?m)^`+target+`:.*## `, string(makefile), "make %s", target)
+	count := 0
+	for _, page := range append(documents(t, "docs/*.md"), "README.md") {
+		for _, match := range regexp.MustCompile("(?m)(?:^|`)make ([a-z-]+(?:\\s[a-z-]+)*)").FindAllStringSubmatch(read(t, page), -1) {
+			for target := range strings.FieldsSeq(match[1]) {
+				count++
+				assert.Regexp(t, `(?m)^`+target+`:.*## `, string(makefile), "%s: make %s", page, target)
+			}
 		}
 	}
+	assert.Greater(t, count, 20)
+}
+
+func TestDocs_EveryPageIsListedAndEveryLinkLeadsSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	linked := map[string]bool{}
+	for _, page := range slices.Concat([]string{"README.md", "tools/README.md"}, documents(t, "docs/*.md"), documents(t, "docs/*/*.md")) {
+		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
+			target, anchor, hasAnchor := strings.Cut(found[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			path := page
+			if target != "" {
+				path = filepath.ToSlash(filepath.Join(filepath.Dir(page), target))
+			}
+			_, err := os.Stat(path)
+			require.NoError(t, err, "%s: %s", page, found[0])
+			if hasAnchor {
+				assert.Contains(t, anchors(t, path), anchor, "%s: %s", page, found[0])
+			}
+			if page == "docs/README.md" || path == "docs/README.md" {
+				linked[path] = true
+			}
+		}
+	}
+	for _, page := range append(documents(t, "docs/*.md"), documents(t, "docs/*/*.md")...) {
+		assert.True(t, linked[page], "docs/README.md doesn't list %s", page)
+	}
+}
+
+// A page about a decision that takes longer to read than this says too much.
+func TestDecisions_AreShortAndSayWhatWasNotTaken(t *testing.T) {
+	pages := documents(t, "docs/adr/*.md")
+	require.NotEmpty(t, pages)
+	for i, page := range pages {
+		assert.Regexp(t, fmt.Sprintf(`^docs/adr/%04d-[a-z0-9-]+\.md$`, i+1), page, "the next number is free")
+		content := read(t, page)
+		assert.LessOrEqual(t, strings.Count(content, "\n"), 25, page)
+		for _, part := range []string{fmt.Sprintf("# %d. ", i+1), "**Context.**", "**Decision.**", "**Consequences.**", "**Rejected.**"} {
+			assert.Contains(t, content, part, page)
+		}
+	}
+}
+
+func documents(t *testing.T, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.FromSlash(pattern))
+	require.NoError(t, err)
+	for i := range found {
+		found[i] = filepath.ToSlash(found[i])
+	}
+	return found
+}
+
+// read is a page without what is commented out.
+func read(t *testing.T, page string) string {
+	t.Helper()
+	content, err := os.ReadFile(page)
+	require.NoError(t, err)
+	return regexp.MustCompile(`(?s)<!--.*?-->`).ReplaceAllString(string(content), "")
+}
+
+// anchors are what GitHub calls a page's headings.
+func anchors(t *testing.T, page string) []string {
+	t.Helper()
+	var all []string
+	for _, found := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(read(t, page), -1) {
+		words := regexp.MustCompile(`[^\w\s-]`).ReplaceAllString(strings.ToLower(found[1]), "")
+		all = append(all, strings.ReplaceAll(words, " ", "-"))
+	}
+	return all
 }

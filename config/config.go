@@ -6,7 +6,7 @@ package config
 
 // Config is the whole of a stack file. Each field is one key under the project's name in
 // Pulumi.<stack>.yaml; the doc and default tags are what Pulumi.yaml declares and what the
-// README's table shows.
+// documents' table shows.
 type Config struct {
 	Cluster       Cluster        `json:"cluster" doc:"the cluster that the stack runs on"`
 	Delivery      Delivery       `json:"delivery" default:"direct" enum:"direct,flux" doc:"how workloads reach the cluster: direct, each object a Pulumi resource; flux, pulled from Git; change it on a running stack with make switch"`

@@ -1,0 +1,213 @@
+// Command try does what the README and the documents say, as a stranger would: it clones this
+// repository, runs the commands of the pages in their order, and prints what became of each. What
+// acts on real clusters is not run: trials.go names the tests where that is tried.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nullify005/manager-cluster-state/internal/report"
+)
+
+func main() {
+	root := flag.String("project", ".", "folder of the repository whose last commit is tried")
+	only := flag.String("only", "", "try the section of this heading alone")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := try(ctx, *root, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "try: "+err.Error())
+		stop()
+		os.Exit(1) //nolint:gocritic // stopped just now
+	}
+}
+
+var errFailed = errors.New("some commands failed")
+
+func try(ctx context.Context, root, only string) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return fmt.Errorf("finding the project: %w", err)
+	}
+	folder, err := os.MkdirTemp("", "mcs-try-")
+	if err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	s := &stranger{folder: folder, log: os.Stderr}
+	if err := s.arrive(ctx, root); err != nil {
+		return errors.Join(err, os.RemoveAll(folder))
+	}
+	all, err := readAll(s.clone())
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(folder))
+	}
+	for _, section := range all {
+		if ctx.Err() == nil && (only == "" || section.heading == only) {
+			s.follow(ctx, section)
+		}
+	}
+	fmt.Print(report.Table([]string{"page", "command", "result", "seconds"}, s.rows))
+	s.leave()
+	if s.failed {
+		return fmt.Errorf("%w; the clone is in %s", errFailed, folder)
+	}
+	return errors.Join(ctx.Err(), os.RemoveAll(folder))
+}
+
+// stranger is somebody with a fresh machine: a clone, a home, and nothing else but the tools,
+// which take too long to build again.
+type stranger struct {
+	folder string
+	log    *os.File
+	rows   [][]string
+	done   []string // commands that were run
+	failed bool
+}
+
+func (s *stranger) clone() string { return filepath.Join(s.folder, "clone") }
+
+func (s *stranger) arrive(ctx context.Context, root string) error {
+	tools, err := filepath.EvalSymlinks(filepath.Join(root, ".tools"))
+	if err != nil {
+		return fmt.Errorf("finding the tools: %w; build them with make tools", err)
+	}
+	// What is pushed from the clone stays here.
+	origin := filepath.Join(s.folder, "origin.git")
+	for _, args := range [][]string{
+		{"git", "clone", "-q", "--bare", root, origin}, {"git", "clone", "-q", origin, s.clone()},
+		{"ln", "-s", tools, filepath.Join(s.clone(), ".tools")},
+	} {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	modules, err := exec.CommandContext(ctx, "go", "env", "GOMODCACHE", "GOCACHE", "GOPATH").Output()
+	if err != nil {
+		return fmt.Errorf("asking Go for its folders: %w", err)
+	}
+	caches := strings.Split(strings.TrimSpace(string(modules)), "\n")
+	home := filepath.Join(s.folder, "home")
+	environment := []string{
+		"HOME=" + home, "PATH=" + filepath.Join(s.clone(), ".tools", "bin") + ":$PATH",
+		"GOMODCACHE=" + caches[0], "GOCACHE=" + caches[1], "GOPATH=" + caches[2],
+		"PULUMI_CONFIG_PASSPHRASE=trial", "PULUMI_SKIP_UPDATE_CHECK=true",
+		"GIT_AUTHOR_NAME=Stranger", "GIT_AUTHOR_EMAIL=stranger@example.net",
+		"GIT_COMMITTER_NAME=Stranger", "GIT_COMMITTER_EMAIL=stranger@example.net",
+	}
+	if err := os.Mkdir(home, 0o700); err != nil {
+		return fmt.Errorf("making a home: %w", err)
+	}
+	return s.write("environment", "export "+strings.Join(environment, "\nexport ")+"\n")
+}
+
+func (s *stranger) write(name, content string) error {
+	if err := os.WriteFile(filepath.Join(s.folder, name), []byte(content), 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
+
+// follow runs the commands of a section. One that was run before is run again where it is in a block.
+func (s *stranger) follow(ctx context.Context, section section) {
+	stage := stages()[section.heading]
+	for i, block := range section.blocks {
+		if err := s.write(fmt.Sprint(i+1), block); err != nil {
+			s.record(section, "its blocks", err.Error(), 0)
+			s.failed = true
+			return
+		}
+	}
+	if stage.before != "" {
+		s.run(ctx, section, trial{command: "what “" + section.heading + "” needs", as: stage.before}, "")
+	}
+	for _, command := range section.commands {
+		trial, listed := find(command.text)
+		switch {
+		case slices.Contains(s.done, command.text) && !command.inBlock:
+		case !listed:
+			s.record(section, command.text, "not in trials.go", 0)
+			s.failed = true
+		case trial.why != "":
+			result := trial.why
+			if len(trial.tests) > 0 {
+				result += ": " + strings.Join(trial.tests, ", ")
+			}
+			s.record(section, command.text, result, 0)
+		default:
+			s.run(ctx, section, trial, stage.says[command.text])
+		}
+		s.done = append(s.done, command.text)
+	}
+}
+
+func find(command string) (trial, bool) {
+	all := trials()
+	i := slices.IndexFunc(all, func(t trial) bool { return t.command == command })
+	if i < 0 {
+		return trial{}, false
+	}
+	return all[i], true
+}
+
+// run types a command as the next line of one long shell session: what it exports stays.
+func (s *stranger) run(ctx context.Context, section section, trial trial, says string) {
+	program, _, _ := strings.Cut(trial.as, " ")
+	if _, err := exec.LookPath(program); err != nil && program == "kubectl" {
+		s.record(section, trial.command, "this machine has no kubectl", 0)
+		return
+	}
+	fmt.Fprintln(s.log, "$ "+trial.as)
+	cmd := exec.CommandContext(ctx, "bash", "-c", `. ../environment; set -e; export BLOCKS=$PWD/..
+`+trial.as+`
+export -p > ../environment`)
+	var out bytes.Buffer
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.clone(), strings.NewReader(trial.answer+"\n"), &out, &out
+	// As Ctrl-C would; a rehearsal then stops in good order.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	begin := time.Now()
+	err := cmd.Run()
+	took := time.Since(begin)
+	result := "works"
+	switch {
+	case err != nil:
+		result = "FAILS: " + err.Error()
+	case !strings.Contains(out.String(), says):
+		result = fmt.Sprintf("FAILS: it doesn't say %q", says)
+	}
+	if result != "works" {
+		s.failed = true
+		fmt.Fprintln(s.log, out.String())
+	}
+	s.record(section, trial.command, result, took)
+}
+
+func (s *stranger) record(section section, command, result string, took time.Duration) {
+	seconds := ""
+	if took > 0 {
+		seconds = fmt.Sprintf("%.1f", took.Seconds())
+	}
+	s.rows = append(s.rows, []string{section.page, "`" + command + "`", result, seconds})
+}
+
+// leave takes down every rehearsal that was brought up, however the trial ended.
+func (s *stranger) leave() {
+	rehearsals, _ := filepath.Glob(filepath.Join(s.clone(), ".rehearsal", "*"))
+	for _, rehearsal := range rehearsals {
+		cmd := exec.Command("make", "down", "STACK="+filepath.Base(rehearsal)) //nolint:noctx // also after Ctrl-C
+		cmd.Dir = s.clone()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(s.log, "%s: %v: %s\n", cmd, err, out)
+		}
+	}
+}
