@@ -9,11 +9,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,13 +26,17 @@ func main() {
 	root := flag.String("project", ".", "folder of the repository whose last commit is tried")
 	only := flag.String("only", "", "try the section of this heading alone")
 	flag.Parse()
+	os.Exit(run(*root, *only))
+}
+
+func run(root, only string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := try(ctx, *root, *only); err != nil {
+	if err := try(ctx, root, only); err != nil {
 		fmt.Fprintln(os.Stderr, "try: "+err.Error())
-		stop()
-		os.Exit(1) //nolint:gocritic // stopped just now
+		return 1
 	}
+	return 0
 }
 
 var errFailed = errors.New("some commands failed")
@@ -57,7 +63,7 @@ func try(ctx context.Context, root, only string) error {
 			s.follow(ctx, section)
 		}
 	}
-	fmt.Print(report.Table([]string{"page", "command", "result", "seconds"}, s.rows))
+	fmt.Fprint(os.Stdout, report.Table([]string{"page", "command", "result", "seconds"}, s.rows))
 	s.leave()
 	if s.failed {
 		return fmt.Errorf("%w; the clone is in %s", errFailed, folder)
@@ -84,13 +90,14 @@ func (s *stranger) arrive(ctx context.Context, root string) error {
 	}
 	// What is pushed from the clone stays here.
 	origin := filepath.Join(s.folder, "origin.git")
-	for _, args := range [][]string{
-		{"git", "clone", "-q", "--bare", root, origin}, {"git", "clone", "-q", origin, s.clone()},
-		{"ln", "-s", tools, filepath.Join(s.clone(), ".tools")},
-	} {
-		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+	for _, args := range [][]string{{"--bare", root, origin}, {origin, s.clone()}} {
+		clone := exec.CommandContext(ctx, "git", append([]string{"clone", "-q"}, args...)...)
+		if out, err := clone.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", clone, err, out)
 		}
+	}
+	if err := link(tools, filepath.Join(s.clone(), ".tools")); err != nil {
+		return fmt.Errorf("linking the tools: %w", err)
 	}
 	modules, err := exec.CommandContext(ctx, "go", "env", "GOMODCACHE", "GOCACHE", "GOPATH").Output()
 	if err != nil {
@@ -111,6 +118,27 @@ func (s *stranger) arrive(ctx context.Context, root string) error {
 	return s.write("environment", "export "+strings.Join(environment, "\nexport ")+"\n")
 }
 
+// link has the clone's own folder of tools begin as another's is: what is built there stays there.
+// The helper is not among them, since each tree has its own.
+func link(from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && strings.HasPrefix(entry.Name(), ".build-") {
+			return filepath.SkipDir
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil || entry.Name() == "mcs" {
+			return err
+		}
+		if entry.IsDir() {
+			return os.MkdirAll(filepath.Join(to, name), 0o755)
+		}
+		return os.Symlink(path, filepath.Join(to, name))
+	})
+}
+
 func (s *stranger) write(name, content string) error {
 	if err := os.WriteFile(filepath.Join(s.folder, name), []byte(content), 0o600); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
@@ -120,9 +148,9 @@ func (s *stranger) write(name, content string) error {
 
 // follow runs the commands of a section. One that was run before is run again where it is in a block.
 func (s *stranger) follow(ctx context.Context, section section) {
-	stage := stages()[section.heading]
+	stage := stages[section.heading]
 	for i, block := range section.blocks {
-		if err := s.write(fmt.Sprint(i+1), block); err != nil {
+		if err := s.write(strconv.Itoa(i+1), block); err != nil {
 			s.record(section, "its blocks", err.Error(), 0)
 			s.failed = true
 			return
@@ -152,12 +180,11 @@ func (s *stranger) follow(ctx context.Context, section section) {
 }
 
 func find(command string) (trial, bool) {
-	all := trials()
-	i := slices.IndexFunc(all, func(t trial) bool { return t.command == command })
+	i := slices.IndexFunc(trials, func(t trial) bool { return t.command == command })
 	if i < 0 {
 		return trial{}, false
 	}
-	return all[i], true
+	return trials[i], true
 }
 
 // run types a command as the next line of one long shell session: what it exports stays.

@@ -13,8 +13,8 @@ type trial struct {
 	tests []string
 }
 
-func run(command string) trial       { return trial{command: command, as: command} }
-func runAs(command, as string) trial { return trial{command: command, as: as} }
+func typed(command string) trial       { return trial{command: command, as: command} }
+func typedAs(command, as string) trial { return trial{command: command, as: as} }
 func answered(command, answer string) trial {
 	return trial{command: command, as: command, answer: answer}
 }
@@ -24,116 +24,114 @@ func tested(command, why string, tests ...string) trial {
 
 // Reasons not to run a command in the clone.
 const (
-	real      = "acts on a real cluster"
-	docker    = "makes a cluster in Docker"
-	pis       = "acts on Pis"
-	long      = "takes most of an hour; it is what CI runs"
-	fault     = "is for a fault that has to be made first"
-	elsewhere = "is not ours"
+	realCluster = "acts on a real cluster"
+	docker      = "makes a cluster in Docker"
+	pis         = "acts on Pis"
+	long        = "takes most of an hour; it is what CI runs"
+	fault       = "is for a fault that has to be made first"
+	elsewhere   = "is not ours"
 )
 
 // trials has every command of the pages once.
-func trials() []trial {
-	return []trial{
-		run("make graph STACK=production"),
-		run("make help"),
+var trials = []trial{
+	typed("make graph STACK=production"),
+	typed("make help"),
 
-		// The rehearsal.
-		run("make up"),
-		run("export KUBECONFIG=$PWD/.rehearsal/development/kubeconfig"),
-		run("kubectl get pods -A"),
-		run("make up STACK=production"),
-		run("make up STACK=lab"),
-		run("make preview"),
-		run("make status"),
-		run("make suspend WORKLOAD=chat-hvac STACK=production"),
-		run("make resume WORKLOAD=chat-hvac STACK=production"),
-		run("make reconcile STACK=production"),
-		run("make down"),
+	// The rehearsal.
+	typed("make up"),
+	typed("export KUBECONFIG=$PWD/.rehearsal/development/kubeconfig"),
+	typed("kubectl get pods -A"),
+	typed("make up STACK=production"),
+	typed("make up STACK=lab"),
+	typed("make preview"),
+	typed("make status"),
+	typed("make suspend WORKLOAD=chat-hvac STACK=production"),
+	typed("make resume WORKLOAD=chat-hvac STACK=production"),
+	typed("make reconcile STACK=production"),
+	typed("make down"),
 
-		// A stack's own file and state, in the clone.
-		run("pulumi login --local"),
-		run("pulumi login 'file://~?metadata=skip'"),
-		run("pulumi stack init development"),
-		run("pulumi stack init lab"),
-		answered("pulumi config set --secret --path secrets.slack.appToken -s development", "xapp-trial"),
-		answered("pulumi config set --secret --path secrets.slack.botToken -s development", "xoxb-trial"),
-		answered("pulumi config set --secret --path secrets.snmp.community", "trial"),
-		answered("pulumi config set --secret --path secrets.grafana.username", "trial"),
-		answered("pulumi config set --secret --path secrets.grafana.password", "trial-trial"),
-		answered("pulumi config set --secret --path secrets.cloud.token", "trial"),
-		answered("pulumi config set --secret --path secrets.notifications.slackWebhook", "https://hooks.slack.com/services/trial"),
-		{command: "pulumi config set --secret --path", as: "pulumi config set --secret --path secrets.intesis.username", answer: "trial"},
-		{command: "pulumi config set --secret --path secrets.…", as: "pulumi config set --secret --path secrets.intesis.password", answer: "trial"},
-		runAs("pulumi config set --secret --path secrets.sshKey < ~/.ssh/id_ed25519",
-			"ssh-keygen -q -t ed25519 -N '' -f key && pulumi config set --secret --path secrets.sshKey < key; rm key key.pub"),
-		run("pulumi config set --path hvac.interval 60s"),
-		run("pulumi config set --path git.branch my-branch"),
-		run("pulumi config set --path sealing.protect false -s production"),
-		run("pulumi config set observability cloud"),
-		run("pulumi config set --path cloud.metrics.url https://prometheus.example.net/api/prom/push"),
-		run("pulumi config set --path cloud.metrics.username 123456"),
-		run("pulumi config set --path cloud.logs.url https://logs.example.net/loki/api/v1/push"),
-		run("pulumi config set --path cloud.logs.username 654321"),
-		run("make keys STACK=production"),
-		run("make seal STACK=production"),
-		run("make render"),
-		run("make seal render STACK=production"),
-		runAs("make seal render", "make seal render STACK=production"),
-		run("make keys seal render"),
-		answered("make rotate-deploy-key STACK=production", "y"),
-		answered("make rotate-sealing-key STACK=production", "y"),
-		run("git add Pulumi.production.yaml manifests && git commit -m 'What changed' && git push"),
-		runAs("git add Pulumi.production.yaml manifests && git commit -m 'Production from Git' && git push",
-			"git add Pulumi.production.yaml manifests && (git diff --cached --quiet || git commit -m 'Production from Git') && git push"),
-		run("git push"),
-		runAs("export GITHUB_TOKEN=…", "export GITHUB_TOKEN=trial"),
+	// A stack's own file and state, in the clone.
+	typed("pulumi login --local"),
+	typed("pulumi login 'file://~?metadata=skip'"),
+	typed("pulumi stack init development"),
+	typed("pulumi stack init lab"),
+	answered("pulumi config set --secret --path secrets.slack.appToken -s development", "xapp-trial"),
+	answered("pulumi config set --secret --path secrets.slack.botToken -s development", "xoxb-trial"),
+	answered("pulumi config set --secret --path secrets.snmp.community", "trial"),
+	answered("pulumi config set --secret --path secrets.grafana.username", "trial"),
+	answered("pulumi config set --secret --path secrets.grafana.password", "trial-trial"),
+	answered("pulumi config set --secret --path secrets.cloud.token", "trial"),
+	answered("pulumi config set --secret --path secrets.notifications.slackWebhook", "https://hooks.slack.com/services/trial"),
+	{command: "pulumi config set --secret --path", as: "pulumi config set --secret --path secrets.intesis.username", answer: "trial"},
+	{command: "pulumi config set --secret --path secrets.…", as: "pulumi config set --secret --path secrets.intesis.password", answer: "trial"},
+	typedAs("pulumi config set --secret --path secrets.sshKey < ~/.ssh/id_ed25519",
+		"ssh-keygen -q -t ed25519 -N '' -f key && pulumi config set --secret --path secrets.sshKey < key; rm key key.pub"),
+	typed("pulumi config set --path hvac.interval 60s"),
+	typed("pulumi config set --path git.branch my-branch"),
+	typed("pulumi config set --path sealing.protect false -s production"),
+	typed("pulumi config set observability cloud"),
+	typed("pulumi config set --path cloud.metrics.url https://prometheus.example.net/api/prom/push"),
+	typed("pulumi config set --path cloud.metrics.username 123456"),
+	typed("pulumi config set --path cloud.logs.url https://logs.example.net/loki/api/v1/push"),
+	typed("pulumi config set --path cloud.logs.username 654321"),
+	typed("make keys STACK=production"),
+	typed("make seal STACK=production"),
+	typed("make render"),
+	typed("make seal render STACK=production"),
+	typedAs("make seal render", "make seal render STACK=production"),
+	typed("make keys seal render"),
+	answered("make rotate-deploy-key STACK=production", "y"),
+	answered("make rotate-sealing-key STACK=production", "y"),
+	typed("git add Pulumi.production.yaml manifests && git commit -m 'What changed' && git push"),
+	typedAs("git add Pulumi.production.yaml manifests && git commit -m 'Production from Git' && git push",
+		"git add Pulumi.production.yaml manifests && (git diff --cached --quiet || git commit -m 'Production from Git') && git push"),
+	typed("git push"),
+	typedAs("export GITHUB_TOKEN=…", "export GITHUB_TOKEN=trial"),
 
-		// The code.
-		run("go run ./tools/build k3d"),
-		runAs("go run ./tools/build -v TOOL", "go run ./tools/build -v kwok"),
-		run("make golden render generate"),
-		run("make test-unit"),
-		run("sed 's/development/lab/' Pulumi.development.yaml > Pulumi.lab.yaml"),
+	// The code.
+	typed("go run ./tools/build k3d"),
+	typedAs("go run ./tools/build -v TOOL", "go run ./tools/build -v kwok"),
+	typed("make golden render generate"),
+	typed("make test-unit"),
+	typed("sed 's/development/lab/' Pulumi.development.yaml > Pulumi.lab.yaml"),
 
-		tested("make test", long),
-		tested("make generate golden", "what it does is the same as make golden render generate"),
-		tested("make test-packages", "installs Debian packages, as root; CI does"),
-		tested("make clean", "removes the tools that the other commands need"),
-		tested("MCS_COMMAND_PLUGIN=/path go test ./rehearsal/plugins/command", "needs the official plugin"),
-		tested("flux suspend", elsewhere, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
-		tested("flux suspend hr", elsewhere),
-		tested("flux resume hr", elsewhere),
+	tested("make test", long),
+	tested("make generate golden", "what it does is the same as make golden render generate"),
+	tested("make test-packages", "installs Debian packages, as root; CI does"),
+	tested("make clean", "removes the tools that the other commands need"),
+	tested("MCS_COMMAND_PLUGIN=/path go test ./rehearsal/plugins/command", "needs the official plugin"),
+	tested("flux suspend", elsewhere, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
+	tested("flux suspend hr", elsewhere),
+	tested("flux resume hr", elsewhere),
 
-		tested("pulumi up -s development", docker, "TestK3d_Development"),
-		tested("pulumi destroy -s development", docker, "TestK3d_Development"),
-		tested("pulumi up -s lab", docker, "TestK3d"),
-		tested("pulumi up", real, "TestK3d", "TestPis", "TestFlux", "TestRebuild"),
-		tested("pulumi destroy", real, "TestK3d", "TestPis", "TestFlux", "TestRehearsal"),
-		tested("make bootstrap", real, "TestBootstrap", "TestRebuild"),
-		tested("make bootstrap STACK=production DRY_RUN=1", pis, "TestPis", "TestBootstrap_ADryRunRunsTheOtherCommandsDry"),
-		tested("make bootstrap STACK=production", pis, "TestPis", "TestBootstrap"),
-		tested("pulumi up -s production", pis, "TestPis", "TestBootstrap"),
-		tested("make check-hosts STACK=production", pis, "TestHosts_TellWhatIsWrongAndGoOnWithTheOthers"),
-		tested("make trust STACK=production", pis, "TestHostsTrust_KeepsWhatAPersonHasLookedAt"),
-		tested("make trust STACK=production REPLACE=orangepi.lan", pis, "TestHostsTrust_AKeyThatDiffersIsReplacedOnlyWhenItsHostIsNamed"),
-		tested("make trust STACK=production REPLACE=…", pis, "TestHostsTrust_AKeyThatDiffersIsReplacedOnlyWhenItsHostIsNamed"),
-		tested("make pin STACK=production K3S=v1.35.1+k3s1", "asks GitHub for a release", "TestPin_WritesWhatAReleaseIs"),
-		tested("make pin STACK=production DOWNLOAD=downloads/k3s", "downloads from GitHub", "TestPin_DownloadsOnceForEveryMachine"),
+	tested("pulumi up -s development", docker, "TestK3d_Development"),
+	tested("pulumi destroy -s development", docker, "TestK3d_Development"),
+	tested("pulumi up -s lab", docker, "TestK3d"),
+	tested("pulumi up", realCluster, "TestK3d", "TestPis", "TestFlux", "TestRebuild"),
+	tested("pulumi destroy", realCluster, "TestK3d", "TestPis", "TestFlux", "TestRehearsal"),
+	tested("make bootstrap", realCluster, "TestBootstrap", "TestRebuild"),
+	tested("make bootstrap STACK=production DRY_RUN=1", pis, "TestPis", "TestBootstrap_ADryRunRunsTheOtherCommandsDry"),
+	tested("make bootstrap STACK=production", pis, "TestPis", "TestBootstrap"),
+	tested("pulumi up -s production", pis, "TestPis", "TestBootstrap"),
+	tested("make check-hosts STACK=production", pis, "TestHosts_TellWhatIsWrongAndGoOnWithTheOthers"),
+	tested("make trust STACK=production", pis, "TestHostsTrust_KeepsWhatAPersonHasLookedAt"),
+	tested("make trust STACK=production REPLACE=orangepi.lan", pis, "TestHostsTrust_AKeyThatDiffersIsReplacedOnlyWhenItsHostIsNamed"),
+	tested("make trust STACK=production REPLACE=…", pis, "TestHostsTrust_AKeyThatDiffersIsReplacedOnlyWhenItsHostIsNamed"),
+	tested("make pin STACK=production K3S=v1.35.1+k3s1", "asks GitHub for a release", "TestPin_WritesWhatAReleaseIs"),
+	tested("make pin STACK=production DOWNLOAD=downloads/k3s", "downloads from GitHub", "TestPin_DownloadsOnceForEveryMachine"),
 
-		tested("make reconcile REAL=1", real, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
-		tested("make reconcile STACK=production REAL=1", real, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
-		tested("make suspend", real, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
-		tested("make resume", real, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
-		tested("make switch", real, "TestSwitch"),
-		tested("make switch DELIVERY=flux REAL=1", real, "TestSwitch"),
-		tested("make switch DELIVERY=direct REAL=1", real, "TestSwitch"),
-		tested("make reconcile WORKLOAD=…", fault, "TestDayTwo_AWedgedKustomizationTakesTheMendedRevision"),
-		tested("make reconcile WORKLOAD=… RESET=1", fault, "TestDayTwo_AStuckReleaseIsTriedAgainOnceItsCauseIsGone"),
-		tested("kubectl -n flux-system get pods", fault),
-		tested("make clear-finalizers", fault, "TestDayTwo_OfAWorkloadThatFluxDelivers", "TestFlux"),
-		tested("pulumi cancel", fault, "TestRehearsal"),
-	}
+	tested("make reconcile REAL=1", realCluster, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
+	tested("make reconcile STACK=production REAL=1", realCluster, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
+	tested("make suspend", realCluster, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
+	tested("make resume", realCluster, "TestDayTwo_OfAWorkloadThatFluxDelivers"),
+	tested("make switch", realCluster, "TestSwitch"),
+	tested("make switch DELIVERY=flux REAL=1", realCluster, "TestSwitch"),
+	tested("make switch DELIVERY=direct REAL=1", realCluster, "TestSwitch"),
+	tested("make reconcile WORKLOAD=…", fault, "TestDayTwo_AWedgedKustomizationTakesTheMendedRevision"),
+	tested("make reconcile WORKLOAD=… RESET=1", fault, "TestDayTwo_AStuckReleaseIsTriedAgainOnceItsCauseIsGone"),
+	tested("kubectl -n flux-system get pods", fault),
+	tested("make clear-finalizers", fault, "TestDayTwo_OfAWorkloadThatFluxDelivers", "TestFlux"),
+	tested("pulumi cancel", fault, "TestRehearsal"),
 }
 
 // stage is what a section of the README needs before its commands, as a person would do it who
@@ -143,22 +141,20 @@ type stage struct {
 	says   map[string]string
 }
 
-func stages() map[string]stage {
-	return map[string]stage{
-		// What make bootstrap asks a person for.
-		"From Git": {before: `pulumi stack init production
+var stages = map[string]stage{
+	// What make bootstrap asks a person for.
+	"From Git": {before: `pulumi stack init production
 for key in intesis.username intesis.password slack.appToken slack.botToken notifications.githubToken; do
   case $key in slack.app*) value=xapp-trial;; slack.bot*) value=xoxb-trial;; *) value=trial;; esac
   echo $value | pulumi config set --secret --path secrets.$key -s production
 done
 make keys STACK=production`},
-		"Day by day": {says: map[string]string{"make status": "chat-hvac", "make help": "make bootstrap"}},
-		"Add an app": {before: `cp $BLOCKS/1 workloads/hello.go
+	"Day by day": {says: map[string]string{"make status": "chat-hvac", "make help": "make bootstrap"}},
+	"Add an app": {before: `cp $BLOCKS/1 workloads/hello.go
 sed -i 's/chatHVAC}/chatHVAC, hello}/' workloads/catalog.go
 cat $BLOCKS/2 >> manifests/images/kustomization.yaml`, says: map[string]string{"make up": "http://hello.localtest.me"}},
-		"Add a device": {before: `line=$(grep -- '- {name: switch' $BLOCKS/1)
+	"Add a device": {before: `line=$(grep -- '- {name: switch' $BLOCKS/1)
 sed -i "/name: edgemax/i\\$line" Pulumi.development.yaml Pulumi.production.yaml`,
-			says: map[string]string{"make render": "prometheus"}},
-		"Add a stack": {says: map[string]string{"make render": "manifests/lab/", "make up STACK=lab": "chat-hvac"}},
-	}
+		says: map[string]string{"make render": "prometheus"}},
+	"Add a stack": {says: map[string]string{"make render": "manifests/lab/", "make up STACK=lab": "chat-hvac"}},
 }

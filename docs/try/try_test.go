@@ -51,7 +51,7 @@ func TestTrials_AreOfEveryCommandAndNoOther(t *testing.T) {
 		}
 	}
 	assert.Greater(t, len(onPages), 50)
-	for _, trial := range trials() {
+	for _, trial := range trials {
 		assert.Contains(t, onPages, trial.command, "no page has it any more")
 		assert.NotContains(t, tried, trial.command, "it is listed twice")
 		assert.NotEqual(t, trial.as == "", trial.why == "", "%s is run, or says why not", trial.command)
@@ -76,7 +76,7 @@ func TestTrials_NameTestsThatThereAre(t *testing.T) {
 		return err
 	}))
 	named := 0
-	for _, trial := range trials() {
+	for _, trial := range trials {
 		for _, test := range trial.tests {
 			named++
 			assert.True(t, there[test], "%s is tried by %s, which there is not", trial.command, test)
@@ -88,7 +88,7 @@ func TestTrials_NameTestsThatThereAre(t *testing.T) {
 func TestStages_AreOfSectionsOfTheREADME(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
-	for heading, stage := range stages() {
+	for heading, stage := range stages {
 		assert.True(t, bytes.Contains(content, []byte("## "+heading+"\n")), heading)
 		for command := range stage.says {
 			assert.Contains(t, string(content), command, heading)
