@@ -92,6 +92,7 @@ var trials = []trial{
 	typed("go run ./tools/build k3d"),
 	typedAs("go run ./tools/build -v TOOL", "go run ./tools/build -v kwok"),
 	typed("make golden render generate"),
+	typed("make golden render"),
 	typed("make test-unit"),
 	typed("sed 's/development/lab/' Pulumi.development.yaml > Pulumi.lab.yaml"),
 
@@ -152,9 +153,10 @@ make keys STACK=production`},
 	"Day by day": {says: map[string]string{"make status": "chat-hvac", "make help": "make bootstrap"}},
 	"Add an app": {before: `cp $BLOCKS/1 workloads/hello.go
 sed -i 's/chatHVAC}/chatHVAC, hello}/' workloads/catalog.go
+sed -i 's|^	everywhere := .*|&\n		"hello-v1/name=hello < " + traefik + " TCP8080",|' workloads/network_test.go
 cat $BLOCKS/2 >> manifests/images/kustomization.yaml`, says: map[string]string{"make up": "http://hello.localtest.me"}},
 	"Add a device": {before: `line=$(grep -- '- {name: switch' $BLOCKS/1)
 sed -i "/name: edgemax/i\\$line" Pulumi.development.yaml Pulumi.production.yaml`,
-		says: map[string]string{"make render": "prometheus"}},
+		says: map[string]string{"make golden render": "/prometheus/"}},
 	"Add a stack": {says: map[string]string{"make render": "manifests/lab/", "make up STACK=lab": "chat-hvac"}},
 }
