@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,14 +26,15 @@ import (
 func main() {
 	root := flag.String("project", ".", "folder of the repository whose last commit is tried")
 	only := flag.String("only", "", "try the section of this heading alone")
+	skip := flag.String("skip", "^$", "leave out commands that match this")
 	flag.Parse()
-	os.Exit(run(*root, *only))
+	os.Exit(run(*root, *only, *skip))
 }
 
-func run(root, only string) int {
+func run(root, only, skip string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := try(ctx, root, only); err != nil {
+	if err := try(ctx, root, only, skip); err != nil {
 		fmt.Fprintln(os.Stderr, "try: "+err.Error())
 		return 1
 	}
@@ -41,16 +43,20 @@ func run(root, only string) int {
 
 var errFailed = errors.New("some commands failed")
 
-func try(ctx context.Context, root, only string) error {
+func try(ctx context.Context, root, only, skip string) error {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return fmt.Errorf("finding the project: %w", err)
+	}
+	leftOut, err := regexp.Compile(skip)
+	if err != nil {
+		return fmt.Errorf("reading -skip: %w", err)
 	}
 	folder, err := os.MkdirTemp("", "mcs-try-")
 	if err != nil {
 		return fmt.Errorf("making a folder: %w", err)
 	}
-	s := &stranger{folder: folder, log: os.Stderr}
+	s := &stranger{folder: folder, log: os.Stderr, skip: leftOut}
 	if err := s.arrive(ctx, root); err != nil {
 		return errors.Join(err, os.RemoveAll(folder))
 	}
@@ -76,6 +82,7 @@ func try(ctx context.Context, root, only string) error {
 type stranger struct {
 	folder string
 	log    *os.File
+	skip   *regexp.Regexp
 	rows   [][]string
 	done   []string // commands that were run
 	failed bool
@@ -166,6 +173,8 @@ func (s *stranger) follow(ctx context.Context, section section) {
 		case !listed:
 			s.record(section, command.text, "not in trials.go", 0)
 			s.failed = true
+		case s.skip.MatchString(trial.as) && trial.why == "":
+			s.record(section, command.text, "left out", 0)
 		case trial.why != "":
 			result := trial.why
 			if len(trial.tests) > 0 {
