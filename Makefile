@@ -134,7 +134,7 @@ golden: ## rewrite the golden files, for review with git diff
 graph: mcs ## draw the graph of workloads, as Mermaid (STACK=: of one stack)
 	@.tools/bin/mcs graph $(if $(filter command line,$(origin STACK)),--stack $(STACK))
 
-readme: tools-rehearsal tools-test mcs ## do what README and docs say, in a fresh clone of the last commit, and say how each command went
+readme: tools-rehearsal tools-test ## do what README and docs say, in a fresh clone of the last commit, and say how each command went
 	@go run ./docs/try
 
 tools: ## build every pinned tool that is missing or stale

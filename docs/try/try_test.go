@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -89,7 +88,7 @@ func TestStages_AreOfSectionsOfTheREADME(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)
 	for heading, stage := range stages {
-		assert.True(t, bytes.Contains(content, []byte("## "+heading+"\n")), heading)
+		assert.Contains(t, string(content), "\n## "+heading+"\n")
 		for command := range stage.says {
 			assert.Contains(t, string(content), command, heading)
 		}
