@@ -92,7 +92,7 @@ func TestDocs_EveryTargetTheyNameExists(t *testing.T) {
 	require.NoError(t, err)
 	count := 0
 	for _, page := range append(documents(t, "docs/*.md"), "README.md") {
-		for _, match := range regexp.MustCompile("(?m)(?:^|`)make ([a-z-]+(?:\\s[a-z-]+)*)").FindAllStringSubmatch(read(t, page), -1) {
+		for _, match := range regexp.MustCompile("(?m)(?:^|`)make ([a-z-]+(?: [a-z-]+)*)").FindAllStringSubmatch(read(t, page), -1) {
 			for target := range strings.FieldsSeq(match[1]) {
 				count++
 				assert.Regexp(t, `(?m)^`+target+`:.*## `, string(makefile), "%s: make %s", page, target)
