@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -78,14 +79,34 @@ func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*re
 		r.broken = append(r.broken, "converges: "+err.Error())
 	}
 	if len(r.broken) == 0 && thorough {
-		if err := s.settled(ctx); err != nil {
-			r.broken = append(r.broken, "settled: "+err.Error())
-		}
+		r.broken = s.lookCloser(ctx, len(pending) > 0)
 	}
 	if r.lost() && ctx.Err() == nil {
 		return r, s.keep(ctx, r, disturbed)
 	}
 	return r, ctx.Err()
+}
+
+// lookCloser asks what takes as long as an update. Where the state has operations left of which
+// Pulumi doesn't know how they ended, it has the command that README names forget them.
+func (s *stage) lookCloser(ctx context.Context, pending bool) (broken []string) {
+	if pending {
+		var said bytes.Buffer
+		if err := s.Pulumi(ctx, &said, "refresh", "--yes", "--skip-preview", "--clear-pending-creates"); err != nil {
+			return []string{fmt.Sprintf("nothing pending: %v: %s", err, firstError(said.String()))}
+		}
+		differs, left, err := s.compare(ctx)
+		if broken = differs; len(left) > 0 {
+			broken = append(broken, "nothing pending: still "+strings.Join(left, ", "))
+		}
+		if err != nil {
+			broken = append(broken, "nothing pending: "+err.Error())
+		}
+	}
+	if err := s.settled(ctx); err != nil {
+		broken = append(broken, "settled: "+err.Error())
+	}
+	return broken
 }
 
 // disturb runs the update that is disturbed.

@@ -13,7 +13,7 @@ import (
 // figures are those of one fault on one stack.
 type figures struct {
 	fault, stack                                   string
-	tries, finished, again, lost, warned, disagree int
+	tries, finished, again, lost, warned int
 	recoveries                                     []time.Duration
 	said                                           []string
 }
@@ -63,14 +63,16 @@ func table(results []*result) string {
 			took = fmt.Sprintf("%.0f s", report.Median(f.recoveries).Seconds())
 		}
 		rows = append(rows, []string{
-			f.fault, delivery(f.stack), strconv.Itoa(f.tries), strconv.Itoa(f.finished), strconv.Itoa(f.again), took, strconv.Itoa(f.lost),
+			f.fault, delivery(f.stack), strconv.Itoa(f.tries), strconv.Itoa(f.finished), strconv.Itoa(f.again), took,
+			strconv.Itoa(f.warned), strconv.Itoa(f.lost),
 		})
-		sum.tries, sum.finished, sum.again, sum.lost = sum.tries+f.tries, sum.finished+f.finished, sum.again+f.again, sum.lost+f.lost
+		sum.tries, sum.finished, sum.again = sum.tries+f.tries, sum.finished+f.finished, sum.again+f.again
+		sum.warned, sum.lost = sum.warned+f.warned, sum.lost+f.lost
 	}
 	rows = append(rows, []string{
-		"**all**", "", strconv.Itoa(sum.tries), strconv.Itoa(sum.finished), strconv.Itoa(sum.again), "", strconv.Itoa(sum.lost),
+		"**all**", "", strconv.Itoa(sum.tries), strconv.Itoa(sum.finished), strconv.Itoa(sum.again), "", strconv.Itoa(sum.warned), strconv.Itoa(sum.lost),
 	})
-	return report.Table([]string{"fault", "delivery", "tries", "recovered: the same update", "recovered: the next one", "which took", "losses"}, rows)
+	return report.Table([]string{"fault", "delivery", "tries", "recovered: the same update", "recovered: the next one", "which took", "left a warning", "losses"}, rows)
 }
 
 // errorsTable is what people read where the disturbed update failed.
