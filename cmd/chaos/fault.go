@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ type fault struct {
 	smallDisk bool
 	// unharmed says that the update may not fail.
 	unharmed bool
+	// together strikes as soon as Pulumi is started, before it has said anything.
+	together bool
 }
 
 // result is one try.
@@ -56,6 +59,9 @@ func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*re
 	err := s.disturb(ctx, f, r)
 	if err != nil || ctx.Err() != nil {
 		return nil, errors.Join(err, ctx.Err())
+	}
+	if f.together && !s.refused && !strings.Contains(r.failed, isLocked) {
+		r.broken = append(r.broken, "unharmed: two updates ran at once")
 	}
 	disturbed := s.progress.text()
 	start := time.Now()
@@ -116,6 +122,9 @@ func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
 	reached := s.progress.begin(r.at.steps)
 	ended := make(chan error, 1)
 	go func() { ended <- s.up(running, rehearsal.UpOptions{}) }()
+	if f.together {
+		reached = s.started(running)
+	}
 	// However this function ends, no update runs on.
 	finished := false
 	wait := func() {
@@ -159,6 +168,26 @@ func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
 		wait()
 	}
 	return nil
+}
+
+// started is closed when an update of the stack runs.
+func (s *stage) started(ctx context.Context) <-chan struct{} {
+	seen := make(chan struct{})
+	go func() {
+		defer close(seen)
+		for {
+			running, err := s.Running(ctx)
+			if err != nil || slices.ContainsFunc(running, func(p rehearsal.Process) bool {
+				return p.Name() == "pulumi" && strings.Contains(p.Command, " up ")
+			}) {
+				return
+			}
+			if pause(ctx, shortPause/10) != nil {
+				return
+			}
+		}
+	}()
+	return seen
 }
 
 func firstOf(texts ...string) string {

@@ -13,6 +13,10 @@ import (
 	"syscall"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/nullify005/manager-cluster-state/rehearsal"
 	"github.com/nullify005/manager-cluster-state/rehearsal/forge/github"
 )
@@ -38,6 +42,7 @@ func faults() []fault {
 		{group: "github", name: "GitHub's API answers 500 until the update has ended", stacks: pulled, shares: []float64{0, 0.5}, strike: failing(github.Fault{Kind: github.ServerError, Status: 500})},
 		{group: "github", name: "GitHub registers the key, and the answer is lost", stacks: pulled, shares: []float64{0}, strike: failing(github.Fault{Kind: github.ServerError, Method: "POST", AnswerLost: true})},
 		{group: "disk", name: "disk full, where the state is", shares: middle, smallDisk: true, strike: fillDisk},
+		{group: "two", name: "two pulumi up at the same moment", shares: []float64{0, 0}, together: true, strike: twin},
 		{group: "two", name: "another pulumi up, and another mcs rehearse up", shares: []float64{0, 0.3, 0.7}, unharmed: true, strike: secondUpdate},
 		{group: "clock", name: "the update's clock jumps a day ahead", shares: []float64{0, 0.5}, strike: jumping(ofUpdate, day)},
 		{group: "clock", name: "the update's clock jumps a day back", shares: []float64{0, 0.5}, strike: jumping(ofUpdate, -day)},
@@ -85,7 +90,8 @@ func killService(name string) strike {
 		if err != nil {
 			return nil, err
 		}
-		return known.start, syscall.Kill(process.PID, syscall.SIGKILL)
+		mend := func(ctx context.Context) error { return errors.Join(known.start(ctx), s.answers(ctx, name)) }
+		return mend, syscall.Kill(process.PID, syscall.SIGKILL)
 	}
 }
 
@@ -96,9 +102,41 @@ func hang(name string) strike {
 		if err != nil {
 			return nil, err
 		}
-		goOn := func(context.Context) error { return syscall.Kill(process.PID, syscall.SIGCONT) }
-		return goOn, syscall.Kill(process.PID, syscall.SIGSTOP)
+		mend := func(ctx context.Context) error {
+			return errors.Join(syscall.Kill(process.PID, syscall.SIGCONT), s.answers(ctx, name))
+		}
+		return mend, syscall.Kill(process.PID, syscall.SIGSTOP)
 	}
+}
+
+// answers waits until a service that was away is back.
+func (s *stage) answers(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, settleBound)
+	defer cancel()
+	for {
+		err := s.ask(ctx, name)
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, shortPause) != nil {
+			return fmt.Errorf("%s doesn't answer again: %w", name, err)
+		}
+	}
+}
+
+func (s *stage) ask(ctx context.Context, name string) error {
+	if name == gitHost {
+		hub, err := s.Forge()
+		if err == nil {
+			_, err = hub.DeployKeys(ctx)
+		}
+		return err
+	}
+	c, err := s.Client()
+	if err != nil {
+		return err
+	}
+	return c.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &corev1.Namespace{})
 }
 
 // failing has GitHub's API alone fail.
@@ -135,10 +173,21 @@ func fillDisk(_ context.Context, s *stage) (func(context.Context) error, error) 
 	return mend, nil
 }
 
+// isLocked is how Pulumi refuses to work on a stack that another works on.
+const isLocked = "the stack is currently locked by"
+
+// twin runs a second update to its end. One of the two may go on, or neither; the other is refused.
+func twin(ctx context.Context, s *stage) (func(context.Context) error, error) {
+	var said bytes.Buffer
+	err := s.Pulumi(ctx, &said, "up", "--yes", "--skip-preview")
+	s.refused = err != nil && strings.Contains(said.String(), isLocked)
+	return nil, nil //nolint:nilnil // there is nothing to mend
+}
+
 // secondUpdate wants to be refused twice, and to harm nobody.
 func secondUpdate(ctx context.Context, s *stage) (func(context.Context) error, error) {
 	var said bytes.Buffer
-	if err := s.Pulumi(ctx, &said, "up", "--yes", "--skip-preview"); err == nil || !strings.Contains(said.String(), "the stack is currently locked by") {
+	if err := s.Pulumi(ctx, &said, "up", "--yes", "--skip-preview"); err == nil || !strings.Contains(said.String(), isLocked) {
 		return nil, fmt.Errorf("the second pulumi up was not refused by the state's lock: %w\n%s", err, said.String())
 	}
 	second, err := s.secondary()

@@ -18,7 +18,7 @@ import (
 const (
 	shortPause = 100 * time.Millisecond
 	// settleBound is how long Kubernetes may take to clear away by itself.
-	settleBound = 45 * time.Second
+	settleBound = 60 * time.Second
 	// runBound is how long one update may take until it counts as hanging.
 	runBound = 8 * time.Minute
 	// diskSize is that of the file system that fills: more than any state needs.
@@ -36,6 +36,7 @@ type stage struct {
 	progress  *progress
 	log       *slog.Logger
 	disk      bool // the state is on a small file system
+	refused   bool // the second of two updates that began at once was
 
 	want  *picture
 	steps []time.Duration // of a bring-up that nothing disturbs
