@@ -78,7 +78,12 @@ func (s *stage) run(ctx context.Context, o *options) (results []*result, skipped
 	attempts, skipped := s.attempts(o)
 	for i, a := range attempts {
 		start := time.Now()
-		r, err := s.try(ctx, a.fault, a.at, i%thoroughEvery == 0 || !a.fault.spread)
+		thorough := i%thoroughEvery == 0 || !a.fault.spread
+		r, err := s.try(ctx, a.fault, a.at, thorough)
+		if r == nil && err != nil && ctx.Err() == nil {
+			s.log.Warn("that was no try: once more", "because", err)
+			r, err = s.try(ctx, a.fault, a.at, thorough)
+		}
 		if r != nil {
 			results = append(results, r)
 		}

@@ -12,10 +12,10 @@ import (
 
 // figures are those of one fault on one stack.
 type figures struct {
-	fault, stack                                   string
+	fault, stack                         string
 	tries, finished, again, lost, warned int
-	recoveries                                     []time.Duration
-	said                                           []string
+	recoveries                           []time.Duration
+	said                                 []string
 }
 
 // count sums results up, in the order in which fault and stack came first.
