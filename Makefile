@@ -153,5 +153,10 @@ tools-lint:
 mcs:
 	@mkdir -p .tools/bin && go build -trimpath -o .tools/bin/mcs ./cmd/mcs
 
+.PHONY: chaos
+chaos: tools-rehearsal ## break what a bring-up stands on, 50 times and more, and write docs/chaos.md (hours; CHAOS='--faults disk --points 4': some of it, to look at)
+	@go build -trimpath -o .tools/bin/chaos ./cmd/chaos
+	@.tools/bin/chaos $(if $(CHAOS),$(CHAOS),--write)
+
 clean: ## remove the built tools (asks first)
 	@printf 'Remove .tools? Building them again takes most of an hour. [y/N] ' && read answer && [ "$$answer" = y ] && rm -rf .tools

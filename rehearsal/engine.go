@@ -140,10 +140,15 @@ func (e *engine) quietly(ctx context.Context, args ...string) error {
 // prepare leaves a stack behind that an operation can run on: it exists, its config file has
 // its placeholders, and nothing of an earlier run holds it.
 func (e *engine) prepare(ctx context.Context) error {
-	r := e.rehearsal
 	if err := e.stopLeftovers(ctx); err != nil {
 		return err
 	}
+	return e.prepareStack(ctx)
+}
+
+// prepareStack is prepare for whom no process is left.
+func (e *engine) prepareStack(ctx context.Context) error {
+	r := e.rehearsal
 	complete, err := r.writeStackFile()
 	if err != nil {
 		return err

@@ -323,6 +323,16 @@ type UpOptions struct {
 	ExpectNoChanges bool
 	// KeepBranch pushes nothing before the update: Git stays as it is.
 	KeepBranch bool
+	// Plain goes on after a run that was cut short as a person with Pulumi alone does: `pulumi
+	// cancel` where the stack is locked, then `pulumi up`. No process of that run is ended, no
+	// object removed, and the state isn't compared with the cluster before.
+	Plain bool
+}
+
+// Prepare leaves everything behind that an update finds: cluster, Git host, stack, keys, manifests
+// in Git. The next Up has but the update to do.
+func (r *Rehearsal) Prepare(ctx context.Context) error {
+	return r.locked(ctx, func() error { return r.prepare(ctx, &stopwatch{start: time.Now()}, UpOptions{}) })
 }
 
 // Up brings the stack up, from nothing or from whatever is there, and writes the report to
@@ -331,16 +341,20 @@ func (r *Rehearsal) Up(ctx context.Context, options UpOptions) error {
 	return r.locked(ctx, func() error { return r.up(ctx, options) })
 }
 
-func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
-	watch := &stopwatch{start: time.Now()}
+func (r *Rehearsal) prepare(ctx context.Context, watch *stopwatch, options UpOptions) error {
 	if err := r.startCluster(ctx, watch, programs()); err != nil {
 		return err
 	}
-	if err := watch.run("stack", func() error {
+	return watch.run("stack", func() error {
 		if err := errors.Join(r.ensureForge(ctx), r.ensurePlugin(ctx, plugins.GitHub), r.ensureCommandPlugin(ctx)); err != nil {
 			return err
 		}
-		if err := r.engine.prepare(ctx); err != nil {
+		if !options.Plain {
+			if err := r.engine.stopLeftovers(ctx); err != nil {
+				return err
+			}
+		}
+		if err := r.engine.prepareStack(ctx); err != nil {
 			return err
 		}
 		if !options.KeepBranch {
@@ -348,8 +362,16 @@ func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
 				return err
 			}
 		}
+		if options.Plain {
+			return nil
+		}
 		return r.engine.settle(ctx)
-	}); err != nil {
+	})
+}
+
+func (r *Rehearsal) up(ctx context.Context, options UpOptions) error {
+	watch := &stopwatch{start: time.Now()}
+	if err := r.prepare(ctx, watch, options); err != nil {
 		return err
 	}
 	upErr := r.update(ctx, watch, options)
@@ -583,6 +605,13 @@ func (r *Rehearsal) Down(ctx context.Context) (stopped []Process, err error) {
 // StopControllers ends the controllers of Flux and of sealed-secrets, as if they had died.
 func (r *Rehearsal) StopControllers(ctx context.Context) error {
 	return r.locked(ctx, func() error { return r.stopControllers(ctx) })
+}
+
+// Pulumi runs a command of Pulumi on the rehearsed stack, whatever else works on it: what a person
+// in another terminal does. It writes what it says to out.
+func (r *Rehearsal) Pulumi(ctx context.Context, out io.Writer, args ...string) error {
+	beside := &engine{rehearsal: r}
+	return beside.run(ctx, out, out, beside.stackArgs(args...)...)
 }
 
 // Running lists the processes of the rehearsal.

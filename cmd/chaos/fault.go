@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nullify005/manager-cluster-state/rehearsal"
+)
+
+// fault is one way in which a bring-up is disturbed.
+type fault struct {
+	name  string
+	group string // by which it is asked for: kill, api, …
+	// stacks that it can happen to; all where there are none.
+	stacks []string
+	// shares of the bring-up at which it strikes, a try for each; or so many, spread over all of it.
+	shares []float64
+	spread bool
+	// strike does the harm, and says how to undo it.
+	strike func(ctx context.Context, s *stage) (mend func(context.Context) error, err error)
+	// lasts is how long the harm lasts; zero is until the update has ended.
+	lasts time.Duration
+	// ends says that the update is killed, so that nobody waits for it.
+	ends bool
+	// smallDisk has the state on a file system of its own.
+	smallDisk bool
+	// unharmed says that the update may not fail.
+	unharmed bool
+	// together strikes as soon as Pulumi is started, before it has said anything.
+	together bool
+}
+
+// result is one try.
+type result struct {
+	fault, stack string
+	at           point
+	failed       string // what the disturbed update ended with; nothing where it came to its end
+	broken       []string
+	pending      []string // operations that the state has after all
+	recovery     time.Duration
+}
+
+func (r *result) lost() bool { return len(r.broken) > 0 }
+
+// try brings the stack up, does the harm in the middle, and does what a person would do then. An
+// error is one of the try itself, which says nothing of the program.
+func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*result, error) {
+	r := &result{fault: f.name, stack: s.stack, at: at}
+	if err := s.reset(ctx, f.smallDisk); err != nil {
+		return nil, err
+	}
+	err := s.disturb(ctx, f, r)
+	if err != nil || ctx.Err() != nil {
+		return nil, errors.Join(err, ctx.Err())
+	}
+	if f.together && !s.refused && !strings.Contains(r.failed, isLocked) {
+		r.broken = append(r.broken, "unharmed: two updates ran at once")
+	}
+	disturbed := s.progress.text()
+	start := time.Now()
+	switch {
+	case r.failed == "":
+	case f.unharmed:
+		r.broken = append(r.broken, "unharmed: the update failed: "+r.failed)
+	default:
+		s.progress.begin(0)
+		if err := s.up(ctx, rehearsal.UpOptions{Plain: true}); err != nil {
+			r.broken = append(r.broken, fmt.Sprintf("converges: the next update failed: %v: %s", err, s.progress.says()))
+		}
+		r.recovery = time.Since(start)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	differs, pending, err := s.compare(ctx)
+	r.broken, r.pending = append(r.broken, differs...), pending
+	if err != nil {
+		r.broken = append(r.broken, "converges: "+err.Error())
+	}
+	if len(r.broken) == 0 && thorough {
+		r.broken = s.lookCloser(ctx, len(pending) > 0)
+	}
+	if r.lost() && ctx.Err() == nil {
+		return r, s.keep(ctx, r, disturbed)
+	}
+	return r, ctx.Err()
+}
+
+// lookCloser asks what takes as long as an update. Where the state has operations left of which
+// Pulumi doesn't know how they ended, it has the command that README names forget them.
+func (s *stage) lookCloser(ctx context.Context, pending bool) (broken []string) {
+	if pending {
+		var said bytes.Buffer
+		if err := s.Pulumi(ctx, &said, "refresh", "--yes", "--skip-preview", "--clear-pending-creates"); err != nil {
+			return []string{fmt.Sprintf("nothing pending: %v: %s", err, firstError(said.String()))}
+		}
+		differs, left, err := s.compare(ctx)
+		if broken = differs; len(left) > 0 {
+			broken = append(broken, "nothing pending: still "+strings.Join(left, ", "))
+		}
+		if err != nil {
+			broken = append(broken, "nothing pending: "+err.Error())
+		}
+	}
+	if err := s.settled(ctx); err != nil {
+		broken = append(broken, "settled: "+err.Error())
+	}
+	return broken
+}
+
+// disturb runs the update that is disturbed.
+func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reached := s.progress.begin(r.at.steps)
+	ended := make(chan error, 1)
+	go func() { ended <- s.up(running, rehearsal.UpOptions{}) }()
+	if f.together {
+		reached = s.started(running)
+	}
+	// However this function ends, no update runs on.
+	finished := false
+	wait := func() {
+		if !finished {
+			finished = true
+			if problem := <-ended; problem != nil {
+				r.failed = firstOf(s.progress.says(), problem.Error())
+			}
+		}
+	}
+	defer wait()
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+	}()
+	select {
+	case <-reached:
+	case problem := <-ended:
+		finished = true
+		return fmt.Errorf("an update ended before anything disturbed it: %w\n%s", problem, s.progress.text())
+	}
+	if err := pause(ctx, r.at.after); err != nil {
+		return err
+	}
+	mend, err := f.strike(ctx, s)
+	if mend != nil {
+		defer func() { err = errors.Join(err, mend(context.WithoutCancel(ctx))) }()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.name, err)
+	}
+	switch {
+	case f.ends:
+		cancel()
+		wait()
+		r.failed = "killed"
+	case f.lasts > 0:
+		return pause(ctx, f.lasts)
+	default:
+		wait()
+	}
+	return nil
+}
+
+// started is closed when an update of the stack runs.
+func (s *stage) started(ctx context.Context) <-chan struct{} {
+	seen := make(chan struct{})
+	go func() {
+		defer close(seen)
+		for {
+			running, err := s.Running(ctx)
+			if err != nil || slices.ContainsFunc(running, func(p rehearsal.Process) bool {
+				return p.Name() == "pulumi" && strings.Contains(p.Command, " up ")
+			}) {
+				return
+			}
+			if pause(ctx, shortPause/10) != nil {
+				return
+			}
+		}
+	}()
+	return seen
+}
+
+func firstOf(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			line, _, _ := strings.Cut(text, "\n")
+			return line
+		}
+	}
+	return ""
+}
+
+// up is an update that doesn't hang.
+func (s *stage) up(ctx context.Context, options rehearsal.UpOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, runBound)
+	defer cancel()
+	return s.Up(ctx, options)
+}
+
+// keep puts what is known of a loss where the next try doesn't wipe it out.
+func (s *stage) keep(ctx context.Context, r *result, disturbed string) error {
+	name := fmt.Sprintf("%s-%s-%d", strings.ReplaceAll(r.fault, " ", "-"), r.stack, time.Now().Unix())
+	folder := filepath.Join(s.kept, name)
+	err := os.MkdirAll(folder, 0o700)
+	account := fmt.Sprintf("%s, stack %s, %s after step %d: %s\n\n%s\n", r.fault, r.stack, r.at.after, r.at.steps, r.failed, strings.Join(r.broken, "\n"))
+	for file, text := range map[string]string{"account": account, "disturbed": disturbed, "next": s.progress.text()} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, file), []byte(text), 0o600)
+		}
+	}
+	for _, part := range []string{"logs", "state", filepath.Join("kwok", "clusters", "rehearsal", "logs")} {
+		if err == nil {
+			err = command(ctx, "cp", "-a", filepath.Join(s.Folder(), part), filepath.Join(folder, strings.ReplaceAll(part, string(filepath.Separator), "-")))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("keeping what is known of a loss: %w", err)
+	}
+	s.log.Warn("a loss", "kept", folder)
+	return nil
+}
