@@ -2,7 +2,6 @@ package config_test
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,80 +45,4 @@ func TestConfig_PrintsNoSecret(t *testing.T) {
 		require.NotContains(t, text, "PRIVATE KEY")
 		require.NotContains(t, text, hex.EncodeToString([]byte("PRIVATE KEY")))
 	}
-}
-
-func FuzzLoad(f *testing.F) {
-	for _, kind := range []string{"valid", "invalid"} {
-		for _, x := range fixtures(f, kind) {
-			values, _ := asEngine(f, x.data)
-			get := func(key string) string { return values[project+":"+key] }
-			f.Add(get("cluster"), get("hvac"), get("flux"), get("domain"), get("secrets"), get("sealing"), true)
-		}
-	}
-	f.Add("", "null", "[]", "\x00", `{"slack":["canary"]}`, `{"keys":[{"certificate":"canary","privateKey":7}]}`, false)
-	f.Add("{", `{"mock":`, `"`, "..", `{"slack":{"appToken":"canary`, `{"keys":{"0":"canary"}}`, false)
-
-	f.Fuzz(func(t *testing.T, cluster, hvac, flux, domain, secrets, sealing string, encrypted bool) {
-		values := map[string]string{
-			project + ":cluster": cluster, project + ":hvac": hvac, project + ":flux": flux, project + ":domain": domain,
-			project + ":secrets": secrets, project + ":sealing": sealing, project + ":stray": canary,
-		}
-		var secretKeys []string
-		if encrypted {
-			secretKeys = []string{project + ":secrets", project + ":sealing"}
-		}
-		_, err := config.Load(project, values, secretKeys, testNow())
-		require.Error(t, err, "stray is unknown")
-		if anyContains(cluster, hvac, flux, domain) || keysContain(secrets) || keysContain(sealing) {
-			return // the name of a key is no secret, nor is what any other key holds
-		}
-		require.NotContains(t, strings.ToLower(err.Error()), canary)
-	})
-}
-
-func FuzzReadStackFile(f *testing.F) {
-	for _, kind := range []string{"valid", "invalid"} {
-		for _, x := range fixtures(f, kind) {
-			f.Add(x.data)
-		}
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		values, secretKeys, err := config.ReadStackFile(project, data)
-		if err != nil {
-			return
-		}
-		for _, key := range secretKeys {
-			require.Contains(t, values, key)
-		}
-		_, _ = config.Load(project, values, secretKeys, testNow())
-	})
-}
-
-func anyContains(texts ...string) bool {
-	return strings.Contains(strings.ToLower(strings.Join(texts, " ")), canary)
-}
-
-// keysContain says whether the canary is in the name of a key of a JSON text.
-func keysContain(text string) bool {
-	var tree any
-	if json.Unmarshal([]byte(text), &tree) != nil {
-		return false
-	}
-	return treeKeysContain(tree)
-}
-
-func treeKeysContain(tree any) bool {
-	switch value := tree.(type) {
-	case map[string]any:
-		for key, below := range value {
-			if anyContains(key) || treeKeysContain(below) {
-				return true
-			}
-		}
-	case []any:
-		if slices.ContainsFunc(value, treeKeysContain) {
-			return true
-		}
-	}
-	return false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"strings"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 // ErrStackFile is the cause of every error of ReadStackFile.
 var ErrStackFile = errors.New("reading a stack file")
 
+var anchorPattern = regexp.MustCompile(`anchor '.*'`)
+
 // ReadStackFile reads the configuration in a Pulumi.<stack>.yaml the way Pulumi does, for
 // readers that come before the engine. The results are what Load takes: the values by
 // project:key, and the keys with anything encrypted in them. Nothing is decrypted: each
@@ -22,12 +25,17 @@ var ErrStackFile = errors.New("reading a stack file")
 func ReadStackFile(project string, data []byte) (values map[string]string, secretKeys []string, err error) {
 	var file any
 	if err := yaml.Unmarshal(data, &file); err != nil {
-		// It may quote a value, in backticks: so it isn't wrapped.
+		// It may quote a value, in backticks, or one that was taken for an alias, since it begins with
+		// an asterisk: so it isn't wrapped.
 		reason, _, _ := strings.Cut(err.Error(), "`")
+		reason = anchorPattern.ReplaceAllString(reason, "anchor")
 		return nil, nil, fmt.Errorf("%w: %s", ErrStackFile, strings.TrimSpace(reason))
 	}
 	if file == nil {
 		return map[string]string{}, nil, nil
+	}
+	if weigh(file, most) > most {
+		return nil, nil, fmt.Errorf("%w: it holds more than %d MiB, once what its aliases stand for is written out", ErrStackFile, most>>20)
 	}
 	top, ok := stringKeys(file)
 	if !ok {
@@ -61,6 +69,42 @@ func ReadStackFile(project string, data []byte) (values map[string]string, secre
 		}
 	}
 	return values, secretKeys, nil
+}
+
+// most is far above what any stack file holds, and far below what a machine does.
+const most = 4 << 20
+
+// weigh is about how long a tree is as text, and no more than a little above a limit: an alias costs
+// the file two bytes, and may stand for all of the rest.
+func weigh(tree any, limit int) int {
+	total := 1
+	add := func(part any) bool {
+		total += weigh(part, limit-total)
+		return total <= limit
+	}
+	switch value := tree.(type) {
+	case string:
+		total += len(value)
+	case []any:
+		for _, item := range value {
+			if !add(item) {
+				break
+			}
+		}
+	case map[string]any:
+		for key, item := range value {
+			if !add(key) || !add(item) {
+				break
+			}
+		}
+	case map[any]any:
+		for key, item := range value {
+			if !add(key) || !add(item) {
+				break
+			}
+		}
+	}
+	return total
 }
 
 // qualify gives a key its namespace, which is the project's if it has none. The older form
@@ -114,6 +158,8 @@ func withoutCiphers(tree any) (copied any, found bool) {
 		return list, found
 	case time.Time:
 		return value.String(), false
+	case uint64: // one too large for the engine's integers
+		return float64(value), false
 	default:
 		return value, false
 	}

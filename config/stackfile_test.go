@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -116,4 +118,25 @@ func TestReadStackFile_RefusesWhatIsNoStackFileWithoutShowingIt(t *testing.T) {
 		require.ErrorIs(t, err, config.ErrStackFile)
 		require.EqualError(t, err, want)
 	}
+}
+
+// The wants of files that can't be read stand beside them: not all of them could hold a comment.
+func TestReadStackFile_RefusesEveryUnreadableFile(t *testing.T) {
+	wanted := filepath.Join("testdata", "unreadable", "wants.txt")
+	var got strings.Builder
+	for _, f := range fixtures(t, "unreadable") {
+		values, secretKeys, err := config.ReadStackFile(project, f.data)
+		require.ErrorIs(t, err, config.ErrStackFile, f.name)
+		require.Nil(t, values)
+		require.Nil(t, secretKeys)
+		require.NotContains(t, strings.ToLower(err.Error()), canary, f.name)
+		got.WriteString(f.name + " | " + err.Error() + "\n")
+	}
+	if *update {
+		require.NoError(t, os.WriteFile(wanted, []byte(got.String()), 0o600))
+		return
+	}
+	want, err := os.ReadFile(wanted)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got.String())
 }

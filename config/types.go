@@ -67,11 +67,11 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 // Allocatable is the memory that pods may use: the machine's less what is reserved. It is
 // zero when either is no quantity, which Validate reports.
 func (n Node) Allocatable() resource.Quantity {
-	memory, err := resource.ParseQuantity(n.Memory)
+	memory, err := parseQuantity(n.Memory)
 	if err != nil {
 		return resource.Quantity{}
 	}
-	reserved, err := resource.ParseQuantity(n.Reserved)
+	reserved, err := parseQuantity(n.Reserved)
 	if err != nil {
 		return resource.Quantity{}
 	}

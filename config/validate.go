@@ -54,6 +54,20 @@ func (v *validator) validate() {
 		v.sealing()
 		v.secrets()
 	}
+	v.misplaced()
+}
+
+// misplaced: what looks like a secret is one, whatever key it was put under.
+func (v *validator) misplaced() {
+	for path, field := range leaves(reflect.ValueOf(v.Config).Elem()) {
+		if field.value.Kind() != reflect.String || has(field.tag, "secret") || v.hidden[topLevel(path)] {
+			continue
+		}
+		if showText(field.value.String()) == secretValue && v.report.sound(path) {
+			v.say(path, secretValue, "it looks like a token or a private key, and this is no key for one",
+				"whoever could read the stack file knows it now: make a new one, and "+removeCommand(path))
+		}
+	}
 }
 
 // add reports the value at a path, shown as it is unless its key is a secret one.

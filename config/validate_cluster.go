@@ -144,9 +144,13 @@ func (v *validator) memory(path, text string) (resource.Quantity, bool) {
 	return amount, ok
 }
 
+// quantityPattern is stricter than Kubernetes, which takes 1e2147483647 and would then compare it
+// digit by digit.
+var quantityPattern = regexp.MustCompile(`^[+-]?[0-9]{0,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`)
+
 // quantity parses an amount above zero.
 func (v *validator) quantity(path, text, example string) (resource.Quantity, bool) {
-	amount, err := resource.ParseQuantity(text)
+	amount, err := parseQuantity(text)
 	switch {
 	case text == "":
 		v.say(path, missing, "the scheduler needs to know it", setCommand(path, false, defaultOf(path)))
@@ -158,6 +162,13 @@ func (v *validator) quantity(path, text, example string) (resource.Quantity, boo
 		return amount, true
 	}
 	return amount, false
+}
+
+func parseQuantity(text string) (resource.Quantity, error) {
+	if !quantityPattern.MatchString(text) {
+		return resource.Quantity{}, resource.ErrFormatWrong
+	}
+	return resource.ParseQuantity(text)
 }
 
 func (v *validator) uniqueNodes() {

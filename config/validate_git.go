@@ -114,14 +114,18 @@ func (v *validator) gitURL() {
 		v.say(path, secretValue, "it holds a password or a token, and Flux logs in with the deploy key alone", "for example "+exampleGit)
 	case err != nil || target.Host == "":
 		v.add(path, text, "it is no URL", "for example "+exampleGit)
+	case !hostPattern.MatchString(strings.ToLower(target.Hostname())):
+		v.add(path, text, "its host is neither a name nor an address", "for example "+exampleGit)
 	case target.Scheme == "https" && owner != "." && name != "":
 		v.add(path, text, "Flux pulls over SSH, with the deploy key", setCommand(path, false, "ssh://git@"+target.Host+"/"+owner+"/"+name+".git"))
 	case target.Scheme != "ssh":
 		v.add(path, text, "Flux pulls over SSH, with the deploy key", "for example "+exampleGit)
 	case target.User == nil || target.User.Username() == "":
 		v.add(path, text, "it names no user to log in as", "for example "+exampleGit)
-	case owner == "" || owner == "." || name == "":
+	case owner == "" || owner == "." || owner == ".." || name == "" || target.RawQuery != "" || target.Fragment != "":
 		v.add(path, text, "it must end with the owner and the name of a repository", "for example "+exampleGit)
+	case !validPort(target.Port()):
+		v.add(path, text, "a port is a number from 1 to 65535", "for example "+exampleGit)
 	}
 }
 

@@ -12,7 +12,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-var userPattern = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+var (
+	userPattern = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	zonePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,15}$`)
+)
 
 const (
 	highestPort = 65535
@@ -75,8 +78,10 @@ func (v *validator) noSSH(path string, node Node) {
 }
 
 func (v *validator) sshHost(path, host string) {
-	_, notAddress := netip.ParseAddr(host)
-	if notAddress != nil && !subdomainPattern.MatchString(strings.ToLower(host)) {
+	address, err := netip.ParseAddr(host)
+	// A zone may be anything for Go; for people it is the name of an interface.
+	isAddress := err == nil && (address.Zone() == "" || zonePattern.MatchString(address.Zone()))
+	if !isAddress && !subdomainPattern.MatchString(strings.ToLower(host)) {
 		v.add(path, host, "it must be a host name or an address, without user and port", "for example kiwipi.lan")
 	}
 }

@@ -185,19 +185,32 @@ func (e *engine) initStack(ctx context.Context) error {
 	return nil
 }
 
+// setPlaceholders encrypts the placeholders of secrets into the rehearsal's stack file.
 func (e *engine) setPlaceholders(ctx context.Context) error {
 	r := e.rehearsal
 	record, err := r.forge()
 	if err != nil {
 		return err
 	}
-	values, opening := placeholders(record), record.opening()
-	args := []string{"config", "set-all", "--stack", r.stack, "--cwd", string(r.folder), "--path"}
+	data, err := os.ReadFile(r.folder.config(r.stack))
+	if err != nil {
+		return fmt.Errorf("reading the rehearsal's stack file: %w", err)
+	}
+	file, err := parseStackFile(r.project, data)
+	if err != nil {
+		return fmt.Errorf("reading the rehearsal's stack file: %w", err)
+	}
+	into, err := newEncrypter(ctx, file, r.folder.passphrase())
+	if err != nil {
+		return fmt.Errorf("setting the placeholders of secrets: %w", err)
+	}
+	values := placeholders(record)
 	for _, path := range slices.Sorted(maps.Keys(values)) {
 		if _, overridden := r.overrides[path]; overridden {
-			delete(opening, path)
-		} else if opening[path] == "" {
-			args = append(args, "--secret", r.project+":"+path+"="+values[path])
+			continue
+		}
+		if err := into.set(ctx, path, values[path]); err != nil {
+			return err
 		}
 	}
 	if _, overridden := r.overrides[sealingKeys]; !overridden {
@@ -206,19 +219,19 @@ func (e *engine) setPlaceholders(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		const first = sealingKeys + "[0]"
-		args = append(args, "--plaintext", r.project+":"+first+".certificate="+pair.Certificate)
-		opening[first+".privateKey"] = pair.PrivateKey
-	}
-	if err := e.quietly(ctx, args...); err != nil {
-		return fmt.Errorf("setting the placeholders of secrets: %w", err)
-	}
-	// What opens something, though only of the rehearsal, is on no command line: everybody on the
-	// machine may read those.
-	for _, path := range slices.Sorted(maps.Keys(opening)) {
-		if err := r.pulumiStack().Set(ctx, path, opening[path], true); err != nil {
+		private, err := into.secret(ctx, pair.PrivateKey)
+		if err != nil {
 			return err
 		}
+		if err := file.set(sealingKeys, []any{map[string]any{"certificate": pair.Certificate, "privateKey": private}}); err != nil {
+			return err
+		}
+	}
+	if data, err = file.bytes(); err != nil {
+		return err
+	}
+	if err := writePrivate(r.folder.config(r.stack), data); err != nil {
+		return fmt.Errorf("writing the rehearsal's stack file: %w", err)
 	}
 	if err := writePrivate(r.folder.join("placeholders"), []byte(placeholdersDigest(record))); err != nil {
 		return fmt.Errorf("recording the placeholders of secrets: %w", err)

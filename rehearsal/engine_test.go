@@ -64,29 +64,37 @@ func TestParsePending_NamesTheObjectOfACreation(t *testing.T) {
 	assert.Empty(t, pending)
 }
 
-func TestSetPlaceholders_WhatOpensSomethingIsOnNoCommandLine(t *testing.T) {
-	project, tools := t.TempDir(), t.TempDir()
+// No command is run for it: there is no pulumi here. The file has no secret in the clear, and each opens
+// with the passphrase.
+func TestSetPlaceholders_EncryptsEachWithoutACommandLine(t *testing.T) {
+	project := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(project, "Pulumi.yaml"), []byte("name: p\n"), 0o600))
-	arguments, typed := filepath.Join(tools, "arguments"), filepath.Join(tools, "typed")
-	program := "#!/bin/sh\necho \"$@\" >>'" + arguments + "'\ncat >>'" + typed + "'\n"
 	r, err := New(Options{Project: project, Stack: "dev", Folder: filepath.Join(project, "rehearsal")})
 	require.NoError(t, err)
-	require.NoError(t, os.MkdirAll(filepath.Dir(r.tool("pulumi")), 0o700))
-	require.NoError(t, os.WriteFile(r.tool("pulumi"), []byte(program), 0o700))
+	require.NoError(t, r.folder.create())
 	require.NoError(t, os.MkdirAll(r.folder.forge(), 0o700))
+	require.NoError(t, os.WriteFile(r.folder.config(r.stack), nil, 0o600))
 	record := noForge()
 	record.Token = "canary-token"
 	require.NoError(t, r.writeForge(record))
 
 	require.NoError(t, r.engine.setPlaceholders(t.Context()))
-	said, err := os.ReadFile(arguments)
+	data, err := os.ReadFile(r.folder.config(r.stack))
 	require.NoError(t, err)
-	for _, secret := range []string{"canary-token", "PRIVATE KEY"} {
-		assert.NotContains(t, string(said), secret)
+	for _, secret := range []string{"canary-token", "PRIVATE KEY", "rehearsal-placeholder"} {
+		assert.NotContains(t, string(data), secret)
 	}
-	given, err := os.ReadFile(typed)
+	file, err := parseStackFile(r.project, data)
 	require.NoError(t, err)
-	assert.Contains(t, string(given), "canary-token")
-	assert.Contains(t, string(given), "OPENSSH PRIVATE KEY")
-	assert.Contains(t, string(given), "RSA PRIVATE KEY")
+	into, err := newEncrypter(t.Context(), file, r.folder.passphrase())
+	require.NoError(t, err)
+	for path, want := range placeholders(record) {
+		plain, err := into.crypter.DecryptValue(t.Context(), child(file.get(path), "secure").Value)
+		require.NoError(t, err, path)
+		assert.Equal(t, want, plain, path)
+	}
+	pair := file.get(sealingKeys).Content[0]
+	private, err := into.crypter.DecryptValue(t.Context(), child(child(pair, "privateKey"), "secure").Value)
+	require.NoError(t, err)
+	assert.Contains(t, private, "RSA PRIVATE KEY")
 }

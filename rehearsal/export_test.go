@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
@@ -61,4 +63,28 @@ func (r *Rehearsal) Environment() []string { return r.engine.environment() }
 // Build builds a program of the project.
 func (r *Rehearsal) Build(ctx context.Context, pkg, path string) error {
 	return r.build(ctx, pkg, path)
+}
+
+// SecretConfig is the rehearsed configuration, with the placeholders of its secrets in the clear.
+func (r *Rehearsal) SecretConfig(ctx context.Context) (*config.Config, error) {
+	return r.secretConfig(ctx)
+}
+
+// Pulumi is what a command of Pulumi's says of the stack, on either stream.
+func (r *Rehearsal) Pulumi(ctx context.Context, args ...string) ([]byte, error) {
+	var said bytes.Buffer
+	err := r.engine.run(ctx, &said, &said, args...)
+	return said.Bytes(), err
+}
+
+// StackArgs names the stack and its file for a command of Pulumi's.
+func (r *Rehearsal) StackArgs(args ...string) []string { return r.engine.stackArgs(args...) }
+
+// Placeholders are the values that a rehearsal has for secrets, by their paths.
+func (r *Rehearsal) Placeholders() (map[string]string, error) {
+	record, err := r.forge()
+	if err != nil {
+		return nil, err
+	}
+	return placeholders(record), nil
 }

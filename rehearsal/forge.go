@@ -29,6 +29,7 @@ type forgeRecord struct {
 	KnownHosts string `json:"knownHosts"` // a line of known_hosts
 	OwnerKey   string `json:"ownerKey"`   // whoever works on the repository pushes with it; OpenSSH PEM
 	DeployKey  string `json:"deployKey"`  // Flux pulls with it
+	SSHKey     string `json:"sshKey"`     // of machines, had the rehearsal any
 }
 
 func (f folder) forge() string       { return f.join("forge") }
@@ -39,12 +40,15 @@ func (f folder) knownHosts() string  { return f.join("forge", "known_hosts") }
 // noForge stands in where a stack file is judged before a forge has started.
 func noForge() *forgeRecord {
 	const host = "127.0.0.1:1"
-	key, _, err := seal.NewDeployKey("none")
-	if err != nil {
-		key = config.Encrypted // a value that nobody judges
+	key := func() string {
+		key, _, err := seal.NewDeployKey("none")
+		if err != nil {
+			return config.Encrypted // a value that nobody judges
+		}
+		return key
 	}
 	return &forgeRecord{
-		HTTP: host, SSH: host, Token: "rehearsal-placeholder", DeployKey: key,
+		HTTP: host, SSH: host, Token: "rehearsal-placeholder", DeployKey: key(), SSHKey: key(),
 		KnownHosts: "[127.0.0.1]:1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
 	}
 }
@@ -106,10 +110,14 @@ func (f *forgeRecord) overrides(file *stackFile, project string) map[string]any 
 
 // opening are those of its secrets that let somebody in, by their paths in the config.
 func (f *forgeRecord) opening() map[string]string {
-	return map[string]string{"secrets.deployKey": f.DeployKey, "secrets.notifications.githubToken": f.Token}
+	return map[string]string{
+		"secrets.deployKey": f.DeployKey, "secrets.sshKey": f.SSHKey, "secrets.notifications.githubToken": f.Token,
+	}
 }
 
-func (f *forgeRecord) slackWebhook() string { return "http://" + f.HTTP + "/slack/rehearsal" }
+func (f *forgeRecord) slackWebhook() string {
+	return "http://" + f.HTTP + "/slack/" + placeholder("secrets.notifications.slackWebhook")
+}
 
 // ensureForge leaves a forge behind that answers: the one that runs, or one with the same
 // addresses, keys and repositories.
@@ -158,6 +166,9 @@ func (r *Rehearsal) newForgeRecord(ctx context.Context) (*forgeRecord, error) {
 	}
 	if record.DeployKey, _, err = seal.NewDeployKey("flux"); err != nil {
 		return nil, fmt.Errorf("making the rehearsal's deploy key: %w", err)
+	}
+	if record.SSHKey, _, err = seal.NewDeployKey("machines"); err != nil {
+		return nil, fmt.Errorf("making the rehearsal's SSH key: %w", err)
 	}
 	record.OwnerKey = owner
 	if err := os.MkdirAll(r.folder.forge(), 0o700); err != nil {

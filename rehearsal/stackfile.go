@@ -101,7 +101,7 @@ func (s *stackFile) keys(path string) []string {
 // dropSecrets removes every encrypted value, with the salt that belongs to them: they can't
 // be decrypted here.
 func (s *stackFile) dropSecrets() {
-	for _, key := range []string{"encryptionsalt", "encryptedkey", "secretsprovider"} {
+	for _, key := range []string{saltKey, "encryptedkey", "secretsprovider"} {
 		removeChild(s.root, key)
 	}
 	dropSecure(child(s.root, "config"))
@@ -169,14 +169,13 @@ func removeChild(node *yaml.Node, key string) {
 // destroy knows of.
 const sealingKeys = "sealing.keys"
 
-// placeholders gives every secret of the config that is not in a list a value of the right
-// shape, by its path; those for the forge are such as it takes.
+// placeholders gives every secret of the config that is not in a list a value of its own and of the
+// right shape, by its path; those for the forge are such as it takes.
 func placeholders(record *forgeRecord) map[string]string {
 	found := map[string]string{}
 	collectSecrets(reflect.TypeFor[config.Config](), "", found)
 	maps.Copy(found, record.opening())
 	found["secrets.notifications.slackWebhook"] = record.slackWebhook()
-	delete(found, "secrets.sshKey") // no machine is logged in to
 	return found
 }
 
@@ -197,7 +196,7 @@ func collectSecrets(of reflect.Type, prefix string, found map[string]string) {
 // placeholder begins as Slack's own tokens do, where the config insists on that.
 func placeholder(path string) string {
 	prefixes := map[string]string{"secrets.slack.appToken": "xapp-", "secrets.slack.botToken": "xoxb-"}
-	return prefixes[path] + "rehearsal-placeholder"
+	return prefixes[path] + "rehearsal-placeholder-" + strings.ReplaceAll(path, ".", "-")
 }
 
 // rehearsalFile makes the stack file of the rehearsal: the stack's own, with the cluster
@@ -245,8 +244,8 @@ func (r *Rehearsal) rehearsalFile(source []byte, previous *stackFile) (data []by
 			}
 		}
 	}
-	if salt := child(previous.root, "encryptionsalt"); salt != nil {
-		setChild(file.root, "encryptionsalt", salt)
+	if salt := child(previous.root, saltKey); salt != nil {
+		setChild(file.root, saltKey, salt)
 	}
 	for _, path := range slices.Sorted(maps.Keys(placeholders(record))) {
 		if _, overridden := overrides[path]; overridden {

@@ -159,7 +159,7 @@ func TestStacks_DifferInExactlyThis(t *testing.T) {
 		{`Deployment flux-system/.*`, `\.spec\.strategy(\.type)?`, "flux.profile"},
 		{`(Deployment|ServiceAccount) flux-system/helm-controller`, `all of it`, "flux.helm"},
 		{`CustomResourceDefinition /.*\.helm\.toolkit\.fluxcd\.io`, `all of it`, "flux.helm"},
-		{`ClusterRoleBinding /(crd-controller|cluster-reconciler)-flux-system`, `\.subjects\[helm-controller\]\..*`, "flux.helm"},
+		{`ClusterRoleBinding /(crd-controller|cluster-reconciler)-flux-system|RoleBinding flux-system/flux-secrets`, `\.subjects\[helm-controller\]\..*`, "flux.helm"},
 		{`NetworkPolicy flux-system/events`, `\.spec\.ingress\[0\]\.from\[\d\]\..*`, "flux.helm"},
 		{`NetworkPolicy flux-system/artifacts`, `\.spec\.ingress\[0\]\.from\[1\]\..*`, "flux.helm"},
 

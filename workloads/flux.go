@@ -41,8 +41,8 @@ const (
 )
 
 // fluxSystem is Flux as its own project installs it, less the controllers of features that
-// are off, with the resources and arguments of the stack's profile, and with policies that
-// let in who asks it rather than whole namespaces.
+// are off and what they may without need, with the resources and arguments of the stack's
+// profile, and with policies that let in who asks it rather than whole namespaces.
 func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 	objects, err := decode(manifests.FluxCRDs, manifests.FluxInstall)
 	if err != nil {
@@ -51,7 +51,7 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 	off := fluxControllersOff(cfg.Flux)
 	objects = slices.DeleteFunc(objects, func(object client.Object) bool {
 		_, isPolicy := object.(*networkingv1.NetworkPolicy)
-		return isPolicy || slices.Contains(off, object.GetLabels()[componentLabel])
+		return isPolicy || addsToOthers(object) || slices.Contains(off, object.GetLabels()[componentLabel])
 	})
 	var on []string
 	for _, object := range objects {
@@ -62,6 +62,8 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 				return Workload{}, fmt.Errorf("flux.version is %s: manifests/flux-system is %s; set it to that, "+
 					"or raise tools/flux/go.mod and run make generate", cfg.Flux.Version, release)
 			}
+		case *rbacv1.ClusterRole:
+			o.Rules = narrowed(o.Rules)
 		case *rbacv1.ClusterRoleBinding:
 			o.Subjects = slices.DeleteFunc(o.Subjects, func(s rbacv1.Subject) bool { return slices.Contains(off, s.Name) })
 		case *appsv1.Deployment:
@@ -77,14 +79,63 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 			}
 		}
 	}
-	objects = append(objects, fluxPolicies(cfg, on)...)
+	accounts := make([]rbacv1.Subject, len(on))
+	for i, name := range on {
+		accounts[i] = rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: fluxNamespace, Name: name}
+	}
+	objects = slices.Concat(objects, fluxSecrets(accounts), fluxPolicies(cfg, on))
 	return Workload{Name: fluxSystemName, Namespace: fluxNamespace, Direct: true, Objects: objects}, nil
+}
+
+// addsToOthers says whether an object is a role that is added to Kubernetes's own edit and view. Nobody
+// here has those; and whoever had edit in a single namespace could have kustomize-controller do
+// anything anywhere.
+func addsToOthers(object client.Object) bool {
+	role, isRole := object.(*rbacv1.ClusterRole)
+	if !isRole {
+		return false
+	}
+	for label := range role.Labels {
+		if strings.HasPrefix(label, "rbac.authorization.k8s.io/aggregate-to-") {
+			return true
+		}
+	}
+	return false
+}
+
+// narrowed is what Flux's controllers may, less what nothing here needs. To make tokens of accounts is
+// for logging in to a cloud; with it each of the controllers could be kustomize-controller, who may
+// everything. To look into every Secret is for sources in other namespaces than Flux's own.
+func narrowed(rules []rbacv1.PolicyRule) []rbacv1.PolicyRule {
+	rules = slices.DeleteFunc(rules, func(rule rbacv1.PolicyRule) bool {
+		return slices.Contains(rule.Resources, "serviceaccounts/token") || slices.Contains(rule.APIGroups, "source.extensions.fluxcd.io")
+	})
+	for i := range rules {
+		rules[i].Resources = slices.DeleteFunc(rules[i].Resources, func(resource string) bool { return resource == "secrets" })
+	}
+	return rules
+}
+
+// fluxSecrets has the controllers that are bound read the Secrets of Flux's own namespace, where all
+// of its objects are.
+func fluxSecrets(accounts []rbacv1.Subject) []client.Object {
+	meta := metav1.ObjectMeta{Namespace: fluxNamespace, Name: "flux-secrets", Labels: ownLabels("flux-secrets", "flux")}
+	return []client.Object{
+		&rbacv1.Role{
+			TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "Role"), ObjectMeta: meta,
+			Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch"}}},
+		},
+		&rbacv1.RoleBinding{
+			TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "RoleBinding"), ObjectMeta: meta,
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name}, Subjects: accounts,
+		},
+	}
 }
 
 // fluxControllersOff lists the controllers that nothing needs, by the label that everything
 // of a controller has: its definitions, too, so that turning a feature off takes all of it.
 func fluxControllersOff(flux config.Flux) []string {
-	var off []string
+	off := []string{"source-watcher"} // it is in Flux's bindings, and not installed
 	if !flux.Helm {
 		off = append(off, helmController)
 	}

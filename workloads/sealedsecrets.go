@@ -103,8 +103,9 @@ func sealedSecretsContainer(image string) corev1.Container {
 }
 
 // sealedSecretsAccess is the controller's account and what it may do, as its own project
-// gives it: SealedSecrets and Secrets everywhere, its keys in its own namespace; and, for
-// everyone who is logged in, the certificate to seal with.
+// gives it: SealedSecrets and Secrets everywhere, its keys in its own namespace. What that
+// project gives to everyone who is logged in, every pod with a token among them, is left out: to ask
+// the controller for its certificate, which is in the stack file here, and to seal anew.
 func sealedSecretsAccess(meta metav1.ObjectMeta) []client.Object {
 	named := func(name string) metav1.ObjectMeta {
 		m := *meta.DeepCopy()
@@ -120,7 +121,7 @@ func sealedSecretsAccess(meta metav1.ObjectMeta) []client.Object {
 	ref := func(kind, name string) rbacv1.RoleRef {
 		return rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: name}
 	}
-	const unsealer, keyAdmin, proxier = "secrets-unsealer", "sealed-secrets-key-admin", "sealed-secrets-service-proxier"
+	const unsealer, keyAdmin = "secrets-unsealer", "sealed-secrets-key-admin"
 	return []client.Object{
 		&corev1.ServiceAccount{TypeMeta: typeMeta("v1", "ServiceAccount"), ObjectMeta: meta},
 		&rbacv1.ClusterRole{
@@ -144,21 +145,6 @@ func sealedSecretsAccess(meta metav1.ObjectMeta) []client.Object {
 		&rbacv1.RoleBinding{
 			TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "RoleBinding"), ObjectMeta: named(keyAdmin),
 			RoleRef: ref("Role", keyAdmin), Subjects: account,
-		},
-		&rbacv1.Role{
-			TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "Role"), ObjectMeta: named(proxier),
-			Rules: []rbacv1.PolicyRule{
-				{APIGroups: []string{""}, Resources: []string{"services"}, ResourceNames: []string{meta.Name}, Verbs: []string{"get"}},
-				{
-					APIGroups: []string{""}, Resources: []string{"services/proxy"}, Verbs: []string{"create", "get"},
-					ResourceNames: []string{"http:" + meta.Name + ":", "http:" + meta.Name + ":http", meta.Name},
-				},
-			},
-		},
-		&rbacv1.RoleBinding{
-			TypeMeta: typeMeta("rbac.authorization.k8s.io/v1", "RoleBinding"), ObjectMeta: named(proxier),
-			RoleRef:  ref("Role", proxier),
-			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:authenticated"}},
 		},
 	}
 }

@@ -131,7 +131,7 @@ func TestCatalog_IsWhatTheGoldenFilesShow(t *testing.T) {
 				for _, object := range workload.Objects {
 					// Flux's other objects stand in manifests/flux-system; Go makes or patches these.
 					kind := object.GetObjectKind().GroupVersionKind().Kind
-					ours := slices.Contains([]string{"Namespace", "Deployment", "NetworkPolicy", "ClusterRoleBinding"}, kind)
+					ours := slices.Contains([]string{"Namespace", "Deployment", "NetworkPolicy", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}, kind)
 					if kind == "CustomResourceDefinition" || workload.Name == "flux-system" && !ours {
 						continue
 					}

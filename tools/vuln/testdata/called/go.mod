@@ -1,0 +1,3 @@
+module example.net/called
+
+go 1.26.0
