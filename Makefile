@@ -158,9 +158,10 @@ path: ## print the folder of the built tools, for the PATH
 deploy: tools-bootstrap ## the real pulumi up of a stack, which asks first (STACK=development YES=1: doesn't ask)
 	@pulumi up --stack $(STACK) $(if $(YES),--yes --non-interactive)
 
-regenerate: ## after an update: tidy every module, and write anew all that depends on them, for review with git diff
+# A tool's module is completed and not tidied: what is not built from is nobody's, and would make it stale.
+regenerate: ## after an update: complete every module, and write anew all that depends on them, for review with git diff
 	@$(MAKE) --no-print-directory tidy
-	@for module in tools/*/go.mod; do go -C "$${module%/go.mod}" mod tidy || exit 1; done
+	@for pins in tools/*/go.mod; do echo "$${pins%/go.mod}" && GOFLAGS=-mod=mod go -C "$${pins%/go.mod}" list -deps ./... tool 2>&1 >/dev/null | { ! grep -v 'matched no packages'; } || exit 1; done
 	@$(MAKE) --no-print-directory generate golden
 	@$(MAKE) --no-print-directory render
 
