@@ -31,17 +31,17 @@ func markdown(changes []change, base string, limit int) (string, error) {
 	if len(shown) > 0 {
 		fmt.Fprintf(&out, "What Flux delivers, against `%s`:\n\n%s\n", base, table(shown))
 	}
-	whole := fmt.Sprintf("`make manifests-diff BASE=%s` shows it whole.", base)
+	whole := "`make manifests-diff BASE=" + base + "` shows it whole."
 	if left := len(changes) - len(shown); left > 0 {
 		fmt.Fprintf(&out, "%d more workloads differ. %s\n\n", left, whole)
 	}
 	const note = "\nPulumi makes the cluster, its keys and Flux itself; they are in its preview, not here.\n"
 
-	room := room(shown, limit-out.Len()-len(note), whole)
+	rooms := room(shown, limit-out.Len()-len(note), whole)
 	for i, c := range shown {
 		diff := c.diff
 		if limit != 0 {
-			diff = cut(diff, room[i])
+			diff = cut(diff, rooms[i])
 		}
 		out.WriteString(section(c, diff, whole))
 	}
@@ -104,18 +104,18 @@ func fenceFor(text string) string {
 
 // room gives each change's diff its part of so many bytes: the short ones all they need, the long
 // ones the same each.
-func room(changes []change, bytes int, whole string) []int {
+func room(changes []change, left int, whole string) []int {
 	order := make([]int, len(changes))
 	for i, c := range changes {
 		order[i] = i
 		// All but the diff itself, and the longest that its number of lines left can be.
-		bytes -= len(section(c, "", whole))
+		left -= len(section(c, "", whole))
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(changes[a].diff), len(changes[b].diff)) })
 	rooms := make([]int, len(changes))
 	for done, i := range order {
-		rooms[i] = min(len(changes[i].diff), max(0, bytes/(len(order)-done)))
-		bytes -= rooms[i]
+		rooms[i] = min(len(changes[i].diff), max(0, left/(len(order)-done)))
+		left -= rooms[i]
 	}
 	return rooms
 }

@@ -75,3 +75,9 @@ func TestManifests_OfAStackFileThatIsWrongSaysWhichAndWhy(t *testing.T) {
 	require.ErrorContains(t, err, "rendering production")
 	require.ErrorContains(t, err, "hvac.interval")
 }
+
+func TestMarker_IsWhatTheWorkflowFindsTheCommentBy(t *testing.T) {
+	workflow, err := os.ReadFile(filepath.Join("..", "..", ".github", "workflows", "check.yml"))
+	require.NoError(t, err)
+	assert.Contains(t, string(workflow), `startswith("`+Marker+`")`)
+}

@@ -14,8 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/modfile"
-
-	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
 // renovate is its configuration, as far as tests ask about it.
@@ -136,23 +134,25 @@ func managerOf(t *testing.T, c *renovate, description string) *manager {
 }
 
 func TestRenovate_FindsEveryImageWithItsTagAndDigest(t *testing.T) {
-	m := managerOf(t, config(t), "The one list of images")
-	images, err := workloads.LoadImages(filepath.Join(top, "manifests", "images", "kustomization.yaml"))
-	require.NoError(t, err)
-	found := map[string]string{}
-	digests := 0
-	for _, d := range m.find(t) {
-		reference := d.name + ":" + d.value
-		if d.digest != "" {
-			digests++
-			reference = d.name + "@" + d.digest
-			if strings.Contains(images[d.name], ":"+d.value+"@") {
-				reference = d.name + ":" + d.value + "@" + d.digest
-			}
-		}
-		found[d.name] = reference
+	const file = "manifests/images/kustomization.yaml"
+	var listed struct {
+		Images []struct {
+			Name   string `yaml:"name"`
+			NewTag string `yaml:"newTag"`
+			Digest string `yaml:"digest"`
+		} `yaml:"images"`
 	}
-	assert.Equal(t, map[string]string(images), found)
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, file)), &listed))
+	var want []dependency
+	digests := 0
+	for _, image := range listed.Images {
+		want = append(want, dependency{file: file, name: image.Name, value: image.NewTag, digest: image.Digest})
+		if image.Digest != "" {
+			digests++
+		}
+	}
+	m := managerOf(t, config(t), "The one list of images")
+	assert.Equal(t, want, m.find(t))
 	assert.Positive(t, digests)
 	assert.Equal(t, "docker", m.DatasourceTemplate)
 }
@@ -257,14 +257,14 @@ func modules(t *testing.T) []dependency {
 			continue
 		}
 		file := mod(t, name)
-		for _, require := range file.Require {
-			isTool := slices.ContainsFunc(file.Tool, func(tool *modfile.Tool) bool { return strings.HasPrefix(tool.Path+"/", require.Mod.Path+"/") })
-			if !require.Indirect || isTool {
-				all = append(all, dependency{file: name, name: require.Mod.Path, value: require.Mod.Version})
+		for _, needed := range file.Require {
+			isTool := slices.ContainsFunc(file.Tool, func(tool *modfile.Tool) bool { return strings.HasPrefix(tool.Path+"/", needed.Mod.Path+"/") })
+			if !needed.Indirect || isTool {
+				all = append(all, dependency{file: name, name: needed.Mod.Path, value: needed.Mod.Version})
 			}
 		}
-		for _, replace := range file.Replace {
-			all = append(all, dependency{file: name, name: replace.New.Path, value: replace.New.Version})
+		for _, replaced := range file.Replace {
+			all = append(all, dependency{file: name, name: replaced.New.Path, value: replaced.New.Version})
 		}
 	}
 	return all

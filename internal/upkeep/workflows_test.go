@@ -14,8 +14,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
-
-	"github.com/nullify005/manager-cluster-state/internal/review"
 )
 
 // workflow is what the rules ask of one.
@@ -249,11 +247,6 @@ func TestWorkflows_AnActionIsOneCommitEverywhere(t *testing.T) {
 		}
 	}
 	assert.Greater(t, len(commits), 4)
-}
-
-// The comment is found again by the line that mcs manifests-diff begins with.
-func TestWorkflows_TheCommentIsFoundByItsMarker(t *testing.T) {
-	assert.Contains(t, read(t, ".github/workflows/check.yml"), `startswith("`+review.Marker+`")`)
 }
 
 const lawful = `on:
