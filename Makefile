@@ -7,7 +7,7 @@ export GOTOOLCHAIN := local
 
 REHEARSAL_TOOLS := kwok etcd kubernetes pulumi pulumi-language-go pulumi-kubernetes flux sealed-secrets
 TEST_TOOLS := gotestsum kustomize kubeconform k3d govulncheck
-LINT_TOOLS := gofumpt golangci-lint govulncheck
+LINT_TOOLS := gofumpt golangci-lint govulncheck actionlint
 
 GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 
@@ -87,8 +87,8 @@ test: tools-rehearsal tools-test ## run every test: units, golden files, both pr
 	@$(GOTEST) -count=1 -timeout 80m ./...
 	@cd checks && $(GOTEST) ./...
 
-# Debian's own: a Docker engine, an SSH server and what a stand-in of a Pi is made of.
-TEST_PACKAGES := curl docker.io iptables openssh-server openssh-sftp-server sudo iproute2 busybox-static shellcheck
+# Debian's own: a Docker engine where there is none, an SSH server and what a stand-in of a Pi is made of.
+TEST_PACKAGES = curl $(if $(shell command -v dockerd),,docker.io) iptables openssh-server openssh-sftp-server sudo iproute2 busybox-static shellcheck
 
 test-packages: ## install the Debian packages without which the tests of Docker and SSH skip (root; Debian and Ubuntu)
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES) >/dev/null
@@ -105,7 +105,7 @@ lint: tools-lint ## check formatting, lint, known vulnerabilities
 	@go vet ./... && go -C checks vet ./...
 	@golangci-lint run ./...
 	@cd checks && golangci-lint run ./...
-	@$(MAKE) --no-print-directory vuln
+	@$(MAKE) --no-print-directory workflows vuln
 
 vuln: ## look for known vulnerabilities in what this code calls, but for those that tools/vuln/excused.yaml excuses by name
 	@go run ./tools/build govulncheck
@@ -142,6 +142,39 @@ fuzz: ## throw bad input at the config loader, each of its fuzz targets for a wh
 
 tools: ## build every pinned tool that is missing or stale
 	@go run ./tools/build
+
+# What the workflows in .github run, for a laptop too.
+.PHONY: workflows test-root rehearsal manifests-diff path deploy regenerate
+workflows: ## lint .github/workflows (with shellcheck and zizmor where they are installed)
+	@go run ./tools/build actionlint
+	@actionlint
+	@if command -v zizmor >/dev/null; then zizmor --offline --quiet .github; \
+	else echo "zizmor skipped: it is not installed, and is no Go program that tools/ could build; internal/upkeep holds the workflows to what it looks for"; fi
+
+test-root: ## run every test as root, as those of the Pis need, with the packages that they need (sudo; Debian and Ubuntu)
+	@sudo env "PATH=$$PATH" $(MAKE) --no-print-directory test-packages test
+
+rehearsal: tools-rehearsal mcs ## rehearse a stack's life: up, up again with nothing to change, down (STACK=development)
+	@.tools/bin/mcs rehearse up --stack $(STACK)
+	@.tools/bin/mcs rehearse up --stack $(STACK) --expect-no-changes
+	@.tools/bin/mcs rehearse down --stack $(STACK)
+
+manifests-diff: mcs ## show what a branch changes in what Flux delivers, as Markdown (BASE=origin/main MAX=60000: bytes to cut it to)
+	@.tools/bin/mcs manifests-diff --base '$(or $(BASE),origin/main)' $(if $(MAX),--max '$(MAX)')
+
+path: ## print the folder of the built tools, for the PATH
+	@echo '$(CURDIR)/.tools/bin'
+
+deploy: tools-bootstrap ## the real pulumi up of a stack, which asks first (STACK=development YES=1: doesn't ask)
+	@pulumi up --stack $(STACK) $(if $(YES),--yes --non-interactive)
+
+# A tool's module is completed and not tidied: what is not built from is nobody's, and would make it stale.
+regenerate: ## after an update: complete every module, and write anew all that depends on them, for review with git diff
+	@$(MAKE) --no-print-directory tidy
+	@for pins in tools/*/go.mod; do dir=$${pins%/go.mod}; test -e "$$dir/main.go" && built=. || built=tool; \
+	GOFLAGS=-mod=mod go -C "$$dir" list -deps "$$built" >/dev/null || exit 1; done
+	@$(MAKE) --no-print-directory generate golden
+	@$(MAKE) --no-print-directory render
 
 .PHONY: tools-rehearsal tools-pulumi tools-test tools-lint
 tools-rehearsal:

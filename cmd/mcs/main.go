@@ -86,7 +86,7 @@ func (a *application) command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(a.rehearseCommand())
-	root.AddCommand(a.renderCommand(), a.graphCommand(), a.switchCommand())
+	root.AddCommand(a.renderCommand(), a.manifestsDiffCommand(), a.graphCommand(), a.switchCommand())
 	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
 	root.AddCommand(a.keysCommand())
 	root.AddCommand(a.sealCommand(), a.pinCommand(), a.bootstrapCommand())

@@ -74,7 +74,8 @@ Kubelets are simulated, so no image is pulled. No Docker and no root are needed.
 }
 
 func (a *application) upCommand() *cobra.Command {
-	return &cobra.Command{
+	var options rehearsal.UpOptions
+	command := &cobra.Command{
 		Use:   "up",
 		Short: "Bring a stack up, from nothing or from whatever is there",
 		Long: `up starts the control plane if it does not run, simulates the nodes of the stack file, runs
@@ -89,9 +90,11 @@ one is not ready. Run it again after a change, a crash or a Ctrl-C.`,
 			if err != nil {
 				return err
 			}
-			return r.Up(cmd.Context(), rehearsal.UpOptions{})
+			return r.Up(cmd.Context(), options)
 		},
 	}
+	command.Flags().BoolVar(&options.ExpectNoChanges, "expect-no-changes", false, "fail if the update changes anything")
+	return command
 }
 
 func (a *application) previewCommand() *cobra.Command {

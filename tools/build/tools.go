@@ -84,6 +84,10 @@ func tools() []tool {
 			name: "golangci-lint", module: "github.com/golangci/golangci-lint/v2", binaries: same("golangci-lint"), main: "tool",
 			ldflags: "-X main.version={plain}",
 		},
+		{
+			name: "actionlint", module: "github.com/rhysd/actionlint", binaries: same("actionlint"), main: "tool",
+			ldflags: "-X github.com/rhysd/actionlint.version={plain}",
+		},
 		{name: "govulncheck", module: "golang.org/x/vuln", binaries: same("govulncheck"), main: "tool"},
 		{
 			name: "kustomize", module: "sigs.k8s.io/kustomize/kustomize/v5", binaries: same("kustomize"), main: "tool",
