@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -10,7 +11,8 @@ import (
 // the stack and its placeholders. A measurement begins there.
 func (r *Rehearsal) Prepare(ctx context.Context) error {
 	return r.locked(ctx, func() error {
-		if err := r.startCluster(ctx, &stopwatch{start: time.Now()}, programs()); err != nil {
+		// The controllers of Flux are not among the programs that it needs.
+		if err := r.startCluster(ctx, &stopwatch{start: time.Now()}, slices.Concat(clusterPrograms(), enginePrograms())); err != nil {
 			return err
 		}
 		if err := r.engine.prepare(ctx); err != nil {

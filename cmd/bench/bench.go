@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +28,7 @@ type bench struct {
 }
 
 // check finds what would only be missed halfway.
-func (b *bench) check() error {
+func (b *bench) check(chosen []part) error {
 	var err error
 	for _, path := range []*string{&b.project, &b.document} {
 		if *path, err = filepath.Abs(*path); err != nil {
@@ -43,6 +44,9 @@ func (b *bench) check() error {
 	if b.tools, err = filepath.Abs(b.tools); err != nil {
 		return fmt.Errorf("finding the tools: %w", err)
 	}
+	if !slices.ContainsFunc(chosen, func(p part) bool { return p.flux }) {
+		return nil // a rehearsal looks for the rest itself, first thing
+	}
 	r, err := b.rehearsal(rehearsal.Options{Project: b.project, Stack: development})
 	if err != nil {
 		return err
@@ -50,12 +54,13 @@ func (b *bench) check() error {
 	if err := r.CheckTools(); err != nil {
 		return err
 	}
-	_, err = os.Stat(filepath.Join(b.tools, "kubectl"))
-	if err != nil {
-		return fmt.Errorf("kubectl is not there: %w; build it with: go run ./tools/build kubernetes", err)
+	if _, err := os.Stat(b.fluxCLI()); err != nil {
+		return fmt.Errorf("flux is not there: %w; build it with: go run ./tools/build flux-cli", err)
 	}
 	return nil
 }
+
+func (b *bench) fluxCLI() string { return filepath.Join(b.tools, "flux") }
 
 // rehearsal is one in the bench's own folder.
 func (b *bench) rehearsal(options rehearsal.Options) (*rehearsal.Rehearsal, error) {

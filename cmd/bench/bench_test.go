@@ -25,7 +25,9 @@ import (
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
-func quiet(runs int) *bench { return &bench{runs: runs, out: io.Discard, log: slog.New(slog.DiscardHandler)} }
+func quiet(runs int) *bench {
+	return &bench{runs: runs, out: io.Discard, log: slog.New(slog.DiscardHandler)}
+}
 
 func TestDocument_HasAPlaceForEachPart(t *testing.T) {
 	document, err := os.ReadFile(filepath.Join("..", "..", "docs", "benchmarks.md"))

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/nullify005/manager-cluster-state/rehearsal"
 )
@@ -14,9 +14,7 @@ const development = "development"
 // stack is the development stack as a fresh clone has it: there are no sealing keys.
 func (b *bench) stack(overrides map[string]any) (*rehearsal.Rehearsal, error) {
 	all := map[string]any{"sealing.keys": []any{}}
-	for path, value := range overrides {
-		all[path] = value
-	}
+	maps.Copy(all, overrides)
 	return b.rehearsal(rehearsal.Options{Project: b.project, Stack: development, Overrides: all})
 }
 
@@ -122,5 +120,3 @@ func preview(ctx context.Context, b *bench) (string, error) {
 	}
 	return compared(all, 1) + "\n" + verdict("within 1.5 of the empty program", all[0].to(&all[1]), 1.5), nil
 }
-
-var errNoFlux = errors.New("flux is not there: build it with: go run ./tools/build flux-cli")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,10 +28,6 @@ const (
 // push brings production up as Git delivers it. Then a value is pushed, and the time runs from there until its
 // Deployment has been rolled over, by one command or the other.
 func push(ctx context.Context, b *bench) (string, error) {
-	flux := filepath.Join(b.tools, "flux")
-	if _, err := os.Stat(flux); err != nil {
-		return "", errNoFlux
-	}
 	r, err := b.rehearsal(rehearsal.Options{Project: b.project, Stack: production})
 	if err != nil {
 		return "", err
@@ -57,7 +54,7 @@ func push(ctx context.Context, b *bench) (string, error) {
 	all, err := b.inTurn(
 		ctx,
 		by("`mcs reconcile`", mcs, "reconcile", pushed, "--kubeconfig", r.Kubeconfig()),
-		by("`flux reconcile kustomization --with-source`", flux, "reconcile", "kustomization", pushed, "--with-source", "--kubeconfig", r.Kubeconfig()),
+		by("`flux reconcile kustomization --with-source`", b.fluxCLI(), "reconcile", "kustomization", pushed, "--with-source", "--kubeconfig", r.Kubeconfig()),
 	)
 	if err != nil {
 		return "", err
@@ -114,11 +111,7 @@ func hasRolled(d *appsv1.Deployment, argument string) bool {
 	if d.Spec.Replicas != nil {
 		wanted = *d.Spec.Replicas
 	}
-	has := false
-	for _, arg := range d.Spec.Template.Spec.Containers[0].Args {
-		has = has || arg == argument
-	}
-	return has && d.Status.ObservedGeneration == d.Generation &&
+	return slices.Contains(d.Spec.Template.Spec.Containers[0].Args, argument) && d.Status.ObservedGeneration == d.Generation &&
 		d.Status.Replicas == wanted && d.Status.UpdatedReplicas == wanted && d.Status.AvailableReplicas == wanted
 }
 
