@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"context"
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -26,6 +27,11 @@ func (r *Rehearsal) Prepare(ctx context.Context) error {
 // Nothing is prepared for it and nothing is done after it.
 func (r *Rehearsal) Pulumi(ctx context.Context, out io.Writer, args ...string) error {
 	return r.locked(ctx, func() error { return r.engine.run(ctx, out, out, args...) })
+}
+
+// Program is where Pulumi's Go host keeps the project's program.
+func (r *Rehearsal) Program() string {
+	return filepath.Join(r.folder.programs(), filepath.Base(r.root))
 }
 
 // OnStack are the arguments of a command of Pulumi that is about the rehearsed stack.

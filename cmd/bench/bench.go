@@ -93,13 +93,16 @@ func (b *bench) clear(ctx context.Context) error {
 	return nil
 }
 
-// fresh leaves a cluster with nothing on it but what k3s brings, and the stack ready for an update. Every run that
-// begins from nothing begins there.
-func (b *bench) fresh(ctx context.Context, r *rehearsal.Rehearsal) error {
+// fresh leaves a cluster with nothing on it but what k3s brings, and the stack ready for an update, its program
+// compiled: a new cluster is no new code. Every run that begins from nothing begins there.
+func (b *bench) fresh(ctx context.Context, r *rehearsal.Rehearsal, project string) error {
 	if err := b.clear(ctx); err != nil {
 		return err
 	}
-	return r.Prepare(ctx)
+	if err := r.Prepare(ctx); err != nil {
+		return err
+	}
+	return b.command(ctx, project, "go", "build", "-o", r.Program(), ".")
 }
 
 // pulumi runs one command. What it prints is only of interest when it fails.

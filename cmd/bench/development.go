@@ -27,7 +27,7 @@ func bringUp(ctx context.Context, b *bench) (string, error) {
 	}
 	var k *kubectl
 	var e *empty
-	begin := func(ctx context.Context) error { return b.fresh(ctx, r) }
+	begin := func(ctx context.Context) error { return b.fresh(ctx, r, b.project) }
 	all, err := b.inTurn(
 		ctx,
 		way{name: "`pulumi up`", before: begin, run: func(ctx context.Context) error { return b.pulumi(ctx, r, r.OnStack(up()...)...) }},
@@ -63,7 +63,7 @@ func (b *bench) there(ctx context.Context) (*rehearsal.Rehearsal, *empty, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := b.fresh(ctx, r); err != nil {
+	if err := b.fresh(ctx, r, b.project); err != nil {
 		return nil, nil, err
 	}
 	if err := b.pulumi(ctx, r, r.OnStack(up()...)...); err != nil {

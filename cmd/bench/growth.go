@@ -33,8 +33,9 @@ type grown struct {
 
 // growth runs each size in turn, from a new cluster.
 func growth(ctx context.Context, b *bench) (string, error) {
+	project := filepath.Join(b.project, filepath.FromSlash(growthProgram))
 	r, err := b.rehearsal(rehearsal.Options{
-		Project: filepath.Join(b.project, filepath.FromSlash(growthProgram)), Stack: "growth", Overrides: map[string]any{"sealing.keys": []any{}},
+		Project: project, Stack: "growth", Overrides: map[string]any{"sealing.keys": []any{}},
 	})
 	if err != nil {
 		return "", err
@@ -45,7 +46,7 @@ func growth(ctx context.Context, b *bench) (string, error) {
 			if all[size] == nil {
 				all[size] = &grown{}
 			}
-			if err := b.grow(ctx, r, size, all[size]); err != nil {
+			if err := b.grow(ctx, r, project, size, all[size]); err != nil {
 				return "", fmt.Errorf("with %d workloads: %w", size, err)
 			}
 		}
@@ -53,8 +54,8 @@ func growth(ctx context.Context, b *bench) (string, error) {
 	return grownTable(all), nil
 }
 
-func (b *bench) grow(ctx context.Context, r *rehearsal.Rehearsal, size int, into *grown) error {
-	if err := b.fresh(ctx, r); err != nil {
+func (b *bench) grow(ctx context.Context, r *rehearsal.Rehearsal, project string, size int, into *grown) error {
+	if err := b.fresh(ctx, r, project); err != nil {
 		return err
 	}
 	if err := os.Setenv(growthCount, strconv.Itoa(size)); err != nil {
@@ -82,14 +83,14 @@ func (b *bench) grow(ctx context.Context, r *rehearsal.Rehearsal, size int, into
 			if err := stop(); err != nil {
 				return err
 			}
-			into.memory = append(into.memory, maps.Clone(*memory))
+			into.memory = append(into.memory, maps.Clone(memory))
 		}
 	}
 	return nil
 }
 
 // watchMemory looks at the engine's processes until it is stopped: the system keeps the most that each had.
-func (b *bench) watchMemory(ctx context.Context, r *rehearsal.Rehearsal) (peaks *map[string]int64, stop func() error) {
+func (b *bench) watchMemory(ctx context.Context, r *rehearsal.Rehearsal) (peaks map[string]int64, stop func() error) {
 	const every = 200 * time.Millisecond
 	seen := map[string]int64{}
 	ctx, cancel := context.WithCancel(ctx)
@@ -115,7 +116,7 @@ func (b *bench) watchMemory(ctx context.Context, r *rehearsal.Rehearsal) (peaks 
 		}
 	}()
 	once := false
-	return &seen, func() error {
+	return seen, func() error {
 		if once {
 			return nil
 		}

@@ -26,7 +26,7 @@ func nodes(ctx context.Context, b *bench) (string, error) {
 				if r, err = b.stack(map[string]any{"cluster.nodes": machines(count)}); err != nil {
 					return err
 				}
-				return b.fresh(ctx, r)
+				return b.fresh(ctx, r, b.project)
 			},
 			run: func(ctx context.Context) error { return b.pulumi(ctx, r, r.OnStack(up()...)...) },
 			after: func(ctx context.Context) error {
