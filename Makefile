@@ -186,6 +186,14 @@ tools-test:
 tools-lint:
 	@go run ./tools/build $(LINT_TOOLS)
 
+.PHONY: bench tools-bench
+tools-bench: tools-rehearsal
+	@go run ./tools/build flux-cli
+
+bench: tools-bench ## measure bring-up, no-op, preview, push and growth, and write docs/benchmarks.md (ONLY=preview: that part, printed; WRITE=1: and written; RUNS=5)
+	@mkdir -p .tools/bin && go build -trimpath -o .tools/bin/bench ./cmd/bench
+	@.tools/bin/bench $(if $(ONLY),--only '$(ONLY)') $(if $(RUNS),--runs '$(RUNS)') $(if $(WRITE),--write)
+
 mcs:
 	@mkdir -p .tools/bin && go build -trimpath -o .tools/bin/mcs ./cmd/mcs
 

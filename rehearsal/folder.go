@@ -31,6 +31,7 @@ func (f folder) state() string           { return f.join("state") }
 func (f folder) pulumiHome() string      { return f.join("pulumi-home") }
 func (f folder) passphrase() string      { return f.join("passphrase") }
 func (f folder) temp() string            { return f.join("tmp") }
+func (f folder) programs() string        { return f.join("tmp", "programs") }
 func (f folder) controllers() string     { return f.join("controllers") }
 func (f folder) complete() string        { return f.join("complete") }
 func (f folder) config(st string) string { return f.join("Pulumi." + st + ".yaml") }
@@ -42,7 +43,7 @@ func (f folder) exists() bool {
 
 // create makes the folder and what is in every one of them.
 func (f folder) create() error {
-	for _, dir := range []string{"", "bin", "logs", "kwok", "state", "pulumi-home", "tmp", "controllers"} {
+	for _, dir := range []string{"", "bin", "logs", "kwok", "state", "pulumi-home", "tmp", filepath.Join("tmp", "programs"), "controllers"} {
 		if err := os.MkdirAll(f.join(dir), 0o700); err != nil {
 			return fmt.Errorf("making the rehearsal's folder: %w", err)
 		}

@@ -52,3 +52,23 @@ func startTime(stat string) (string, bool) {
 	}
 	return fields[field], true
 }
+
+// peakMemory is the most that a process ever had in memory, in bytes.
+func peakMemory(pid int) (int64, bool) {
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return 0, false
+	}
+	return peakIn(string(status))
+}
+
+// peakIn is the field VmHWM of /proc/PID/status, which is in kB.
+func peakIn(status string) (int64, bool) {
+	for line := range strings.Lines(status) {
+		if text, found := strings.CutPrefix(line, "VmHWM:"); found {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "kB")), 10, 64)
+			return kib << 10, err == nil
+		}
+	}
+	return 0, false
+}

@@ -15,3 +15,11 @@ func TestStartTime_SurvivesANameWithSpacesAndParentheses(t *testing.T) {
 	_, ok = startTime("4711 (short) S 1")
 	assert.False(t, ok)
 }
+
+func TestPeakIn_ReadsTheHighWaterMark(t *testing.T) {
+	peak, ok := peakIn("Name:\tpulumi\nVmPeak:\t  900 kB\nVmHWM:\t  123456 kB\nVmRSS:\t  5 kB\n")
+	assert.True(t, ok)
+	assert.Equal(t, int64(123456<<10), peak)
+	_, ok = peakIn("Name:\tkthreadd\n")
+	assert.False(t, ok, "a thread of the kernel has no memory")
+}

@@ -78,6 +78,7 @@ func (b *build) inputs() (string, error) {
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, b.version, b.main, b.ldflags, b.binaries)
 	if b.patch != nil {
 		hash.Write(patchSource)
+		hash.Write(b.patchSource)
 	}
 	entries, err := os.ReadDir(b.dir)
 	if err != nil {

@@ -17,6 +17,9 @@ type tool struct {
 	ldflags string
 	// patch changes a copy of the module, in the folder it is given, before the build.
 	patch func(folder, version string) error
+	// patchSource is the file that patch is in, where that isn't patches.go: a change of it concerns
+	// this tool alone.
+	patchSource []byte
 	// installed is how to tell that the machine has the tool already.
 	installed *installed
 }
@@ -56,7 +59,7 @@ func tools() []tool {
 		},
 		{
 			name: "pulumi-language-go", module: "github.com/pulumi/pulumi/sdk/v3", binaries: same("pulumi-language-go"), main: "tool",
-			ldflags:   pulumiVersion,
+			ldflags: pulumiVersion, patch: keptProgram, patchSource: hostPatchSource,
 			installed: &installed{command: []string{"pulumi", "version"}, from: "v3.250.0", below: "v4.0.0", beside: "pulumi-language-go"},
 		},
 		{
