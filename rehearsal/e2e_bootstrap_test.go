@@ -336,8 +336,12 @@ func (b *home) assertNothingInTheClear(t *testing.T, meanwhile places) {
 	all := newCanaries(t, cfg)
 	all.assertComplete(t)
 	for _, args := range [][]string{
-		{"status", "--stack", "production"}, {"render", "--stack", "production"}, {"seal", "--stack", "production", "--check"},
-		{"seal", "--stack", "production"}, {"keys", "--stack", "production"}, {"bootstrap", "--stack", "production", "--dry-run"},
+		{"status", "--stack", "production"},
+		{"render", "--stack", "production"},
+		{"seal", "--stack", "production", "--check"},
+		{"seal", "--stack", "production"},
+		{"keys", "--stack", "production"},
+		{"bootstrap", "--stack", "production", "--dry-run"},
 	} {
 		cmd := exec.CommandContext(t.Context(), b.program, args...)
 		cmd.Dir, cmd.Env = b.folder, b.env

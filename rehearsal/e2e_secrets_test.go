@@ -182,10 +182,12 @@ func (s *stage) lookAtPulumi(t *testing.T, found places) {
 	t.Helper()
 	for _, args := range [][]string{
 		s.StackArgs("preview", "--diff", "--json"), s.StackArgs("config"),
-		{"stack", "output", "--json", "--stack", s.stack}, {"stack", "export", "--stack", s.stack},
-		{"stack", "history", "--json", "--stack", s.stack}, {"stack", "--show-urns", "--show-ids", "--stack", s.stack},
+		{"stack", "output", "--json", "--stack", s.stack},
+		{"stack", "export", "--stack", s.stack},
+		{"stack", "history", "--json", "--stack", s.stack},
+		{"stack", "--show-urns", "--show-ids", "--stack", s.stack},
 	} {
-		said, err := s.Pulumi(t.Context(), args...)
+		said, err := s.PulumiSays(t.Context(), args...)
 		require.NoError(t, err, string(said))
 		found["pulumi "+strings.Join(args, " ")] = said
 	}

@@ -70,8 +70,8 @@ func (r *Rehearsal) SecretConfig(ctx context.Context) (*config.Config, error) {
 	return r.secretConfig(ctx)
 }
 
-// Pulumi is what a command of Pulumi's says of the stack, on either stream.
-func (r *Rehearsal) Pulumi(ctx context.Context, args ...string) ([]byte, error) {
+// PulumiSays is what a command of Pulumi's says, on either stream.
+func (r *Rehearsal) PulumiSays(ctx context.Context, args ...string) ([]byte, error) {
 	var said bytes.Buffer
 	err := r.engine.run(ctx, &said, &said, args...)
 	return said.Bytes(), err

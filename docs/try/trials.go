@@ -18,6 +18,7 @@ func typedAs(command, as string) trial { return trial{command: command, as: as} 
 func answered(command, answer string) trial {
 	return trial{command: command, as: command, answer: answer}
 }
+
 func tested(command, why string, tests ...string) trial {
 	return trial{command: command, why: why, tests: tests}
 }
@@ -155,8 +156,10 @@ make keys STACK=production`},
 sed -i 's/chatHVAC}/chatHVAC, hello}/' workloads/catalog.go
 sed -i 's|^	everywhere := .*|&\n		"hello-v1/name=hello < " + traefik + " TCP8080",|' workloads/network_test.go
 cat $BLOCKS/2 >> manifests/images/kustomization.yaml`, says: map[string]string{"make up": "http://hello.localtest.me"}},
-	"Add a device": {before: `line=$(grep -- '- {name: switch' $BLOCKS/1)
+	"Add a device": {
+		before: `line=$(grep -- '- {name: switch' $BLOCKS/1)
 sed -i "/name: edgemax/i\\$line" Pulumi.development.yaml Pulumi.production.yaml`,
-		says: map[string]string{"make golden render": "/prometheus/"}},
+		says: map[string]string{"make golden render": "/prometheus/"},
+	},
 	"Add a stack": {says: map[string]string{"make render": "manifests/lab/", "make up STACK=lab": "chat-hvac"}},
 }
