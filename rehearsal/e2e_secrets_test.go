@@ -181,15 +181,15 @@ func (s *stage) lookAtFiles(t *testing.T, found places) {
 func (s *stage) lookAtPulumi(t *testing.T, found places) {
 	t.Helper()
 	for _, args := range [][]string{
-		s.StackArgs("preview", "--diff", "--json"), s.StackArgs("config"),
+		s.OnStack("preview", "--diff", "--json"), s.OnStack("config"),
 		{"stack", "output", "--json", "--stack", s.stack},
 		{"stack", "export", "--stack", s.stack},
 		{"stack", "history", "--json", "--stack", s.stack},
 		{"stack", "--show-urns", "--show-ids", "--stack", s.stack},
 	} {
-		said, err := s.PulumiSays(t.Context(), args...)
-		require.NoError(t, err, string(said))
-		found["pulumi "+strings.Join(args, " ")] = said
+		var said bytes.Buffer
+		require.NoError(t, s.Pulumi(t.Context(), &said, args...), said.String())
+		found["pulumi "+strings.Join(args, " ")] = said.Bytes()
 	}
 }
 

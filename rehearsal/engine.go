@@ -98,10 +98,9 @@ func (e *engine) kill() {
 	e.mutex.Lock()
 	running := e.running
 	e.mutex.Unlock()
-	if running == nil {
-		return
+	if running != nil {
+		_ = syscall.Kill(-running.Process.Pid, syscall.SIGKILL)
 	}
-	_ = syscall.Kill(-running.Process.Pid, syscall.SIGKILL)
 	left, err := e.processes(context.Background())
 	if err != nil {
 		return

@@ -1,7 +1,6 @@
 package rehearsal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -69,16 +68,6 @@ func (r *Rehearsal) Build(ctx context.Context, pkg, path string) error {
 func (r *Rehearsal) SecretConfig(ctx context.Context) (*config.Config, error) {
 	return r.secretConfig(ctx)
 }
-
-// PulumiSays is what a command of Pulumi's says, on either stream.
-func (r *Rehearsal) PulumiSays(ctx context.Context, args ...string) ([]byte, error) {
-	var said bytes.Buffer
-	err := r.engine.run(ctx, &said, &said, args...)
-	return said.Bytes(), err
-}
-
-// StackArgs names the stack and its file for a command of Pulumi's.
-func (r *Rehearsal) StackArgs(args ...string) []string { return r.engine.stackArgs(args...) }
 
 // Placeholders are the values that a rehearsal has for secrets, by their paths.
 func (r *Rehearsal) Placeholders() (map[string]string, error) {

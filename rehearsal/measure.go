@@ -2,32 +2,8 @@ package rehearsal
 
 import (
 	"context"
-	"io"
 	"path/filepath"
-	"slices"
-	"time"
 )
-
-// Prepare leaves behind what an update of a stack that Pulumi delivers itself runs on, and runs none: the cluster,
-// the stack and its placeholders. A measurement begins there.
-func (r *Rehearsal) Prepare(ctx context.Context) error {
-	return r.locked(ctx, func() error {
-		// The controllers of Flux are not among the programs that it needs.
-		if err := r.startCluster(ctx, &stopwatch{start: time.Now()}, slices.Concat(clusterPrograms(), enginePrograms())); err != nil {
-			return err
-		}
-		if err := r.engine.prepare(ctx); err != nil {
-			return err
-		}
-		return r.engine.settle(ctx)
-	})
-}
-
-// Pulumi runs one command of Pulumi as the rehearsal does, in the project, and writes all that it prints to out.
-// Nothing is prepared for it and nothing is done after it.
-func (r *Rehearsal) Pulumi(ctx context.Context, out io.Writer, args ...string) error {
-	return r.locked(ctx, func() error { return r.engine.run(ctx, out, out, args...) })
-}
 
 // Program is where Pulumi's Go host keeps the project's program.
 func (r *Rehearsal) Program() string {

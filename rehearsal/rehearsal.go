@@ -607,11 +607,11 @@ func (r *Rehearsal) StopControllers(ctx context.Context) error {
 	return r.locked(ctx, func() error { return r.stopControllers(ctx) })
 }
 
-// Pulumi runs a command of Pulumi on the rehearsed stack, whatever else works on it: what a person
-// in another terminal does. It writes what it says to out.
+// Pulumi runs a command of Pulumi as the rehearsal does, whatever else works on the stack: what a
+// person in another terminal does. It writes what it says, on either stream, to out.
 func (r *Rehearsal) Pulumi(ctx context.Context, out io.Writer, args ...string) error {
 	beside := &engine{rehearsal: r}
-	return beside.run(ctx, out, out, beside.stackArgs(args...)...)
+	return beside.run(ctx, out, out, args...)
 }
 
 // Running lists the processes of the rehearsal.

@@ -98,7 +98,7 @@ func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*re
 func (s *stage) lookCloser(ctx context.Context, pending bool) (broken []string) {
 	if pending {
 		var said bytes.Buffer
-		if err := s.Pulumi(ctx, &said, "refresh", "--yes", "--skip-preview", "--clear-pending-creates"); err != nil {
+		if err := s.Pulumi(ctx, &said, s.OnStack("refresh", "--yes", "--skip-preview", "--clear-pending-creates")...); err != nil {
 			return []string{fmt.Sprintf("nothing pending: %v: %s", err, firstError(said.String()))}
 		}
 		differs, left, err := s.compare(ctx)

@@ -184,7 +184,7 @@ const isLocked = "the stack is currently locked by"
 // twin runs a second update to its end. One of the two may go on, or neither; the other is refused.
 func twin(ctx context.Context, s *stage) (func(context.Context) error, error) {
 	var said bytes.Buffer
-	err := s.Pulumi(ctx, &said, "up", "--yes", "--skip-preview")
+	err := s.Pulumi(ctx, &said, s.OnStack("up", "--yes", "--skip-preview")...)
 	s.refused = err != nil && strings.Contains(said.String(), isLocked)
 	return nil, nil //nolint:nilnil // there is nothing to mend
 }
@@ -192,7 +192,7 @@ func twin(ctx context.Context, s *stage) (func(context.Context) error, error) {
 // secondUpdate wants to be refused twice, and to harm nobody.
 func secondUpdate(ctx context.Context, s *stage) (func(context.Context) error, error) {
 	var said bytes.Buffer
-	if err := s.Pulumi(ctx, &said, "up", "--yes", "--skip-preview"); err == nil || !strings.Contains(said.String(), isLocked) {
+	if err := s.Pulumi(ctx, &said, s.OnStack("up", "--yes", "--skip-preview")...); err == nil || !strings.Contains(said.String(), isLocked) {
 		return nil, fmt.Errorf("the second pulumi up was not refused by the state's lock: %w\n%s", err, said.String())
 	}
 	second, err := s.secondary()

@@ -257,7 +257,7 @@ func (s *stage) compare(ctx context.Context) (broken, pending []string, err erro
 // settled says what another update would change, which is nothing.
 func (s *stage) settled(ctx context.Context) error {
 	var said bytes.Buffer
-	if err := s.Pulumi(ctx, &said, "preview", "--expect-no-changes", "--diff"); err != nil {
+	if err := s.Pulumi(ctx, &said, s.OnStack("preview", "--expect-no-changes", "--diff")...); err != nil {
 		return fmt.Errorf("another update would change something: %w\n%s", err, said.String())
 	}
 	return nil
