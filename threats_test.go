@@ -35,7 +35,7 @@ func TestThreats_WhatItNamesExists(t *testing.T) {
 	}
 	index := regexp.MustCompile(`\[[0-9]+\]`)
 	top := regexp.MustCompile("^(secrets|sealing|flux|cluster)[.]")
-	for _, match := range regexp.MustCompile("[a-z]+([.][A-Za-z]+)+(\\[[0-9]+\\])?").FindAllString(page, -1) {
+	for _, match := range regexp.MustCompile(`[a-z]+([.][A-Za-z]+)+(\[[0-9]+\])?`).FindAllString(page, -1) {
 		if key := index.ReplaceAllString(match, ""); top.MatchString(key) {
 			assert.Contains(t, known, key)
 			named = append(named, key)

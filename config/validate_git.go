@@ -104,10 +104,12 @@ func (v *validator) gitURL() {
 	target, err := url.Parse(text)
 	scp := regexp.MustCompile(`^([a-z_][a-z0-9_-]*@[A-Za-z0-9.-]+):([^/].*)$`).FindStringSubmatch(text)
 	owner, name := v.Git.Repository()
+	named := !slices.Contains([]string{"", ".", ".."}, owner) && name != ""
 	switch {
-	case text == "" && v.Delivery == FluxCD:
-		v.say(path, missing, "flux delivery pulls from it", setCommand(path, false, exampleGit))
 	case text == "":
+		if v.Delivery == FluxCD {
+			v.say(path, missing, "flux delivery pulls from it", setCommand(path, false, exampleGit))
+		}
 	case scp != nil:
 		v.add(path, text, "Flux takes addresses of the form ssh://", setCommand(path, false, "ssh://"+scp[1]+"/"+scp[2]))
 	case !showable(text):
@@ -116,13 +118,13 @@ func (v *validator) gitURL() {
 		v.add(path, text, "it is no URL", "for example "+exampleGit)
 	case !hostPattern.MatchString(strings.ToLower(target.Hostname())):
 		v.add(path, text, "its host is neither a name nor an address", "for example "+exampleGit)
-	case target.Scheme == "https" && owner != "." && name != "":
+	case target.Scheme == "https" && named:
 		v.add(path, text, "Flux pulls over SSH, with the deploy key", setCommand(path, false, "ssh://git@"+target.Host+"/"+owner+"/"+name+".git"))
 	case target.Scheme != "ssh":
 		v.add(path, text, "Flux pulls over SSH, with the deploy key", "for example "+exampleGit)
-	case target.User == nil || target.User.Username() == "":
+	case target.User.Username() == "":
 		v.add(path, text, "it names no user to log in as", "for example "+exampleGit)
-	case owner == "" || owner == "." || owner == ".." || name == "" || target.RawQuery != "" || target.Fragment != "":
+	case !named, target.RawQuery != "", target.Fragment != "":
 		v.add(path, text, "it must end with the owner and the name of a repository", "for example "+exampleGit)
 	case !validPort(target.Port()):
 		v.add(path, text, "a port is a number from 1 to 65535", "for example "+exampleGit)

@@ -134,7 +134,7 @@ func TestMermaid_EverythingStartsAtTheCluster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			picture := read(t, graph.Mermaid(views...))
 			reached := map[string]bool{"the_cluster": true}
-			arrows := append(picture.arrows["-->"], picture.arrows["-.->"]...)
+			arrows := slices.Concat(picture.arrows["-->"], picture.arrows["-.->"])
 			for range arrows {
 				for _, arrow := range arrows {
 					if from, to, _ := strings.Cut(arrow, " → "); reached[from] {

@@ -91,8 +91,7 @@ func formsOf(value string) [][]byte {
 	}
 	forms := map[string]bool{}
 	for _, text := range texts {
-		quoted, _ := json.Marshal(text)
-		inner := strings.Trim(string(quoted), `"`)
+		inner := inJSON(text)
 		inHex := hex.EncodeToString([]byte(text))
 		for _, form := range slices.Concat(
 			[]string{text, inner, strings.Trim(strconv.Quote(text), `"`), url.QueryEscape(text), url.PathEscape(text), inHex, strings.ToUpper(inHex)},
@@ -216,8 +215,8 @@ func TestCanaries_EveryKeyThatIsMarkedSecretHasOne(t *testing.T) {
 func fill(value reflect.Value, count *int) {
 	switch value.Kind() {
 	case reflect.Struct:
-		for i := range value.NumField() {
-			fill(value.Field(i), count)
+		for _, field := range value.Fields() {
+			fill(field, count)
 		}
 	case reflect.Slice:
 		value.Set(reflect.MakeSlice(value.Type(), 2, 2))
@@ -239,4 +238,13 @@ func zipped(text string) string {
 		panic("a buffer takes everything")
 	}
 	return out.String()
+}
+
+// inJSON is a text as it stands in JSON, without its quotes.
+func inJSON(text string) string {
+	var out strings.Builder
+	if err := json.NewEncoder(&out).Encode(text); err != nil {
+		panic(err) // a text always can be
+	}
+	return strings.Trim(strings.TrimSpace(out.String()), `"`)
 }

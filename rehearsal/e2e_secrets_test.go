@@ -147,7 +147,7 @@ func (s *stage) lookAtFiles(t *testing.T, found places) {
 			return fmt.Errorf("%w %w", err, relErr)
 		}
 		for _, keeper := range slices.Sorted(maps.Keys(keepers())) {
-			if name != keeper && !(entry.IsDir() && entry.Name() == keeper) {
+			if name != keeper && (!entry.IsDir() || entry.Name() != keeper) {
 				continue
 			}
 			kept[keeper] = true

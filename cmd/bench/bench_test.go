@@ -104,7 +104,7 @@ func TestCompared_TellsMedianSpreadAndRatioOfPairs(t *testing.T) {
 | --- | --- | --- | --- | --- |
 | ours | 3.00 s | 2.00 s – 8.00 s | 3 | 1.50 (0.50 – 4.00) |
 | theirs | 2.00 s | 2.00 s – 4.00 s | 3 | 1 |
-`, compared([]figures{ours, theirs}, 1))
+`, compared([]figures{ours, theirs}))
 }
 
 func TestVerdict_IsOfTheMedian(t *testing.T) {

@@ -54,7 +54,7 @@ func bringUp(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return compared(all, 1) + "\n" + verdict("no slower than kubectl", all[0].to(&all[1]), 1), nil
+	return compared(all) + "\n" + verdict("no slower than kubectl", all[0].to(&all[1]), 1), nil
 }
 
 // there brings the development stack up, with an empty one beside it.
@@ -101,7 +101,7 @@ func noOp(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return compared(all, 1) + "\n" + verdict("no slower than `kubectl diff`", all[0].to(&all[1]), 1), nil
+	return compared(all) + "\n" + verdict("no slower than `kubectl diff`", all[0].to(&all[1]), 1), nil
 }
 
 // preview compares with a program that makes nothing.
@@ -118,5 +118,5 @@ func preview(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return compared(all, 1) + "\n" + verdict("within 1.5 of the empty program", all[0].to(&all[1]), 1.5), nil
+	return compared(all) + "\n" + verdict("within 1.5 of the empty program", all[0].to(&all[1]), 1.5), nil
 }

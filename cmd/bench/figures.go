@@ -66,8 +66,9 @@ func (f *figures) to(other *figures) []float64 {
 	return ratios
 }
 
-// compared is a table of ways, each held against one of them.
-func compared(all []figures, reference int) string {
+// compared is a table of ways, each held against the second: what the first is measured by.
+func compared(all []figures) string {
+	const reference = 1
 	header := []string{"", "median", "min – max", "runs", "to " + all[reference].name}
 	rows := make([][]string, 0, len(all))
 	for i := range all {

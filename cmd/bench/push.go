@@ -59,7 +59,7 @@ func push(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return compared(all, 1), nil
+	return compared(all), nil
 }
 
 // pusher pushes one value after the other.

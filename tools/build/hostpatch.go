@@ -35,7 +35,7 @@ func keptProgram() string {
 		return fmt.Errorf("reading Pulumi's Go host: %w", err)
 	}
 	if bytes.Count(content, []byte(old)) != 1 {
-		return fmt.Errorf("Pulumi's Go host %s does not have %s once: look at what it does now, and change hostpatch.go", version, old)
+		return fmt.Errorf("the Go host of Pulumi %s does not have %s once: look at what it does now, and change hostpatch.go", version, old)
 	}
 	content = append(bytes.Replace(content, []byte(old), []byte(replacement), 1), function...)
 	if err := os.WriteFile(path, content, 0o600); err != nil {

@@ -31,6 +31,7 @@ func TestInputs_AreStaleWhenThePatchOfThatToolChanges(t *testing.T) {
 		require.NoError(t, err)
 		return inputs
 	}
-	assert.Equal(t, digest("a"), digest("a"))
+	first := digest("a")
+	assert.Equal(t, first, digest("a"))
 	assert.NotEqual(t, digest("a"), digest("b"))
 }

@@ -39,7 +39,7 @@ func main() {
 	err := run(context.Background(), *excused, *database, packages, time.Now(), os.Stdout)
 	switch {
 	case errors.Is(err, errNoDatabase):
-		fmt.Println("govulncheck skipped:", err)
+		fmt.Fprintln(os.Stdout, "govulncheck skipped:", err)
 	case errors.Is(err, errFound):
 		os.Exit(1)
 	case err != nil:
