@@ -64,7 +64,7 @@ func groups() []string {
 
 // killAtOnce is what a machine that loses its power does to an update.
 func killAtOnce(_ context.Context, s *stage) (func(context.Context) error, error) {
-	s.Kill() //nolint:contextcheck // it kills, whatever else has ended
+	s.Kill()        //nolint:contextcheck // it kills, whatever else has ended
 	return nil, nil //nolint:nilnil // there is nothing to mend
 }
 
