@@ -54,11 +54,11 @@ func TestVuln_WithoutADatabaseOnlyTheCalendarIsAsked(t *testing.T) {
 	onPath(t)
 	excused := filepath.Join(t.TempDir(), "excused.yaml")
 	t.Chdir("testdata/called")
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1") // where nobody listens
 	for until, want := range map[string]error{"2026-07-01": errNoDatabase, "2026-06-30": errFound} {
 		require.NoError(t, os.WriteFile(excused, []byte(entry(known, until)), 0o600))
 		var out bytes.Buffer
-		// Nobody listens at port 1.
-		require.ErrorIs(t, run(t.Context(), excused, "https://127.0.0.1:1", []string{"./..."}, today(), &out), want, until)
+		require.ErrorIs(t, run(t.Context(), excused, "https://vuln.go.dev", []string{"./..."}, today(), &out), want, until)
 	}
 }
 
