@@ -317,12 +317,15 @@ func (b *home) assertStopsAtSecrets(t *testing.T) {
 	assert.Equal(t, " M Pulumi.production.yaml\n", b.git(t, "status", "--porcelain"), "nothing else is written")
 }
 
-// setSecrets is what a person has to do. All are set that can be, each to a value of its own.
-func (b *home) setSecrets(t *testing.T) {
+// setSecrets is what a person has to do. All are set that can be, each to a value of its own, but for
+// those that are named.
+func (b *home) setSecrets(t *testing.T, but ...string) {
 	t.Helper()
 	values, err := b.Placeholders()
 	require.NoError(t, err)
-	delete(values, "secrets.deployKey") // which has been made
+	for _, path := range append(but, "secrets.deployKey") { // which has been made
+		delete(values, path)
+	}
 	for path, value := range values {
 		require.NoError(t, b.stack().Set(t.Context(), path, value, true))
 	}

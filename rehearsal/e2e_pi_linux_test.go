@@ -50,7 +50,7 @@ func TestPis(t *testing.T) {
 		assert.Len(t, regexp.MustCompile(`(binary|script): [0-9a-f]{64}`).FindAllString(file, -1), 2)
 		p.assertUntouched(t)
 	})
-	p.setSecrets(t)
+	p.setSecrets(t, "secrets.sshKey") // the agent has the key that the machines let in
 	p.step("run to its end, the Pis are a cluster and everything is ready", func(t *testing.T) {
 		_, err := p.mcs(t, "--yes")
 		require.NoError(t, err)
