@@ -33,6 +33,8 @@ const engineGrace = 60 * time.Second
 type engine struct {
 	rehearsal *Rehearsal
 
+	saveOnce bool // see Rehearsal.SaveOnce
+
 	mutex   sync.Mutex
 	running *exec.Cmd
 }
@@ -43,7 +45,11 @@ func (e *engine) environment() []string {
 	if record, err := r.forge(); err == nil {
 		token = record.Token
 	}
-	return append(append(r.environment("PULUMI_", "KUBECONFIG=", "GITHUB_", "GIT_"), r.gitEnvironment()...),
+	environ := r.environment("PULUMI_", "KUBECONFIG=", "GITHUB_", "GIT_")
+	if e.saveOnce {
+		environ = append(environ, "PULUMI_EXPERIMENTAL=true", "PULUMI_SKIP_CHECKPOINTS=true")
+	}
+	return append(append(environ, r.gitEnvironment()...),
 		"GITHUB_TOKEN="+token,
 		"PULUMI_HOME="+r.folder.pulumiHome(),
 		// Without the sidecar files of attributes, which nobody reads, and which are not written
@@ -110,6 +116,22 @@ func (e *engine) kill() {
 	}
 }
 
+// keepLog says whether Pulumi keeps its own log of each command, all that its engine and plugins tell each other,
+// compressed and encrypted. That is nearly half of what a command takes, and there is no switch: where the folder of
+// the logs can't be made, it does without.
+func (e *engine) keepLog(keep bool) error {
+	home := e.rehearsal.folder.pulumiHome()
+	logs := filepath.Join(home, "logs")
+	err := errors.Join(os.MkdirAll(home, 0o700), os.RemoveAll(logs))
+	if err == nil && !keep {
+		err = writePrivate(logs, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("turning Pulumi's own log on or off: %w", err)
+	}
+	return nil
+}
+
 // processes lists what runs of the engine: pulumi first, then its plugins and the program.
 func (e *engine) processes(ctx context.Context) ([]Process, error) {
 	folder := e.rehearsal.folder
@@ -151,6 +173,9 @@ func (e *engine) prepare(ctx context.Context) error {
 // prepareStack is prepare for whom no process is left.
 func (e *engine) prepareStack(ctx context.Context) error {
 	r := e.rehearsal
+	if err := e.keepLog(false); err != nil {
+		return err
+	}
 	complete, err := r.writeStackFile()
 	if err != nil {
 		return err

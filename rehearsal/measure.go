@@ -10,6 +10,13 @@ func (r *Rehearsal) Program() string {
 	return filepath.Join(r.folder.programs(), filepath.Base(r.root))
 }
 
+// KeepLog has Pulumi keep its own log of each command, which a rehearsal otherwise does without, or not.
+func (r *Rehearsal) KeepLog(keep bool) error { return r.engine.keepLog(keep) }
+
+// SaveOnce has Pulumi write its state when an update ends, and not the whole of it before and after each step: an
+// experiment of Pulumi's, under which an update that is killed has never been. It is there to be measured.
+func (r *Rehearsal) SaveOnce(once bool) { r.engine.saveOnce = once }
+
 // OnStack are the arguments of a command of Pulumi that is about the rehearsed stack.
 func (r *Rehearsal) OnStack(args ...string) []string { return r.engine.stackArgs(args...) }
 

@@ -114,6 +114,12 @@ func preview(ctx context.Context, b *bench) (string, error) {
 		ctx,
 		way{name: "`pulumi preview`", run: func(ctx context.Context) error { return b.pulumi(ctx, r, r.OnStack(look()...)...) }},
 		way{name: "an empty program's", run: func(ctx context.Context) error { return e.run(ctx, look()...) }},
+		way{
+			name:   "`pulumi preview`, with Pulumi's own log of it",
+			before: func(context.Context) error { return r.KeepLog(true) },
+			run:    func(ctx context.Context) error { return b.pulumi(ctx, r, r.OnStack(look()...)...) },
+			after:  func(context.Context) error { return r.KeepLog(false) },
+		},
 	)
 	if err != nil {
 		return "", err

@@ -19,9 +19,13 @@ type empty struct {
 
 const emptyProgram = "cmd/bench/testdata/empty"
 
-// newEmpty makes its stack, beside the one of the rehearsal.
+// newEmpty makes its stack, beside the one of the rehearsal, its program compiled as that one's is.
 func (b *bench) newEmpty(ctx context.Context, r *rehearsal.Rehearsal) (*empty, error) {
 	e := &empty{b: b, r: r, folder: filepath.Join(r.Folder(), "empty")}
+	project := e.project()
+	if err := b.command(ctx, project, "go", "build", "-o", filepath.Join(filepath.Dir(r.Program()), filepath.Base(project)), "."); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(e.folder, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of the empty program: %w", err)
 	}
@@ -35,8 +39,10 @@ func (b *bench) newEmpty(ctx context.Context, r *rehearsal.Rehearsal) (*empty, e
 	return e, nil
 }
 
+func (e *empty) project() string { return filepath.Join(e.b.project, filepath.FromSlash(emptyProgram)) }
+
 func (e *empty) run(ctx context.Context, args ...string) error {
 	return e.b.pulumi(ctx, e.r, append(args, "--stack", "empty",
-		"--cwd", filepath.Join(e.b.project, filepath.FromSlash(emptyProgram)),
+		"--cwd", e.project(),
 		"--config-file", filepath.Join(e.folder, "Pulumi.empty.yaml"))...)
 }

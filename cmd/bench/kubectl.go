@@ -114,7 +114,7 @@ func (k *kubectl) up(ctx context.Context) error {
 
 // diff fails when anything differs.
 func (k *kubectl) diff(ctx context.Context) error {
-	return k.run(ctx, "diff", "--server-side", "--filename", k.all)
+	return k.run(ctx, "diff", "--server-side", "--force-conflicts", "--filename", k.all)
 }
 
 func (k *kubectl) run(ctx context.Context, args ...string) error {

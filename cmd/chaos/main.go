@@ -29,7 +29,7 @@ type options struct {
 	faults, stacks         []string
 	points                 int
 	seed                   uint64
-	write                  bool
+	write, resume          bool
 }
 
 func main() {
@@ -56,8 +56,10 @@ func chaosCommand(log *slog.Logger) *cobra.Command {
 		Long: `chaos brings the stacks up again and again, each time from the same empty cluster, does one harm in
 the middle, runs the update again where it failed, and holds cluster, Pulumi's state, GitHub and Git
 against those of a bring-up that nothing disturbed. It prints a table of tries, recoveries and losses,
-and exits with 1 when there is a loss; what is known of each is kept in the folder that it names.`,
+and exits with 1 when there is a loss; what is known of each is kept in the folder that it names. Each
+try is kept as it ends: after a Ctrl-C, --resume goes on where it was.`,
 		Example: `  chaos --write                            # everything, into docs/chaos.md; most of two hours
+  chaos --write --resume                   # go on with one that was cut short
   chaos --faults kill --points 4 --stacks development
   chaos --faults api,disk`,
 		Args:          cobra.NoArgs,
@@ -76,6 +78,7 @@ and exits with 1 when there is a loss; what is known of each is kept in the fold
 	flags.IntVar(&o.points, "points", 50, "at how many points of each bring-up the update is killed")
 	flags.Uint64Var(&o.seed, "seed", 1, "where exactly the points lie: the same seed, the same points")
 	flags.BoolVar(&o.write, "write", false, "write the table into docs/chaos.md")
+	flags.BoolVar(&o.resume, "resume", false, "go on with a run of the same --faults, --points and --seed that was cut short")
 	flags.StringVar(&o.project, "project", ".", "folder of Pulumi.yaml")
 	flags.StringVar(&o.tools, "tools", "", "folder of the programs (default .tools/bin in the project)")
 	flags.StringVar(&o.folder, "dir", "", "folder to work in (default .rehearsal/chaos in the project)")

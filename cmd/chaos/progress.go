@@ -73,14 +73,37 @@ func (p *progress) text() string {
 	return strings.Join(p.lines, "\n")
 }
 
-// says is the first line in which the run names an error.
+// says is the first error that the run names.
 func (p *progress) says() string { return firstError(p.text()) }
 
+// urn is how Pulumi names a resource where it reports an error; the last part is enough for a reader.
+var urn = regexp.MustCompile(`"urn:[^"]*::([^":]+)"`)
+
+// firstError is the first error that says more than that there was one.
 func firstError(text string) string {
-	for line := range strings.Lines(text) {
-		if _, message, found := strings.Cut(line, "error: "); found && strings.TrimSpace(message) != "" {
-			return strings.TrimSpace(message)
+	const nothing = "update failed"
+	first := ""
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		_, message, found := strings.Cut(line, "error: ")
+		if message = strings.TrimSpace(message); !found || message == "" {
+			continue
 		}
+		if strings.HasSuffix(message, " occurred:") { // a list follows
+			var listed []string
+			for _, next := range lines[i+1:] {
+				item, isItem := strings.CutPrefix(strings.TrimSpace(next), "* ")
+				if !isItem {
+					break
+				}
+				listed = append(listed, item)
+			}
+			message = strings.Join(listed, "; ")
+		}
+		if message != nothing {
+			return urn.ReplaceAllString(message, "$1")
+		}
+		first = message
 	}
-	return ""
+	return first
 }

@@ -36,11 +36,14 @@ type attempt struct {
 func run(ctx context.Context, o *options, log *slog.Logger, out io.Writer) error {
 	var results []*result
 	var skipped []string
-	for _, stack := range o.stacks {
-		s, err := newStage(o, stack, log)
-		if err != nil {
+	stages := make([]*stage, len(o.stacks))
+	for i, stack := range o.stacks { // all of them first: a run that begins anew takes up no record of an older one
+		var err error
+		if stages[i], err = newStage(o, stack, log); err != nil {
 			return err
 		}
+	}
+	for _, s := range stages {
 		found, left, err := s.run(ctx, o)
 		results = append(results, found...)
 		for _, reason := range left {
@@ -67,16 +70,23 @@ func run(ctx context.Context, o *options, log *slog.Logger, out io.Writer) error
 
 // run makes every try with one stack.
 func (s *stage) run(ctx context.Context, o *options) (results []*result, skipped []string, err error) {
+	results = s.record.results(s.stack)
+	if all, skipped := s.attempts(o); len(results) == len(all) {
+		return results, skipped, nil
+	}
 	defer func() {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupBound)
 		defer cancel()
 		err = errors.Join(err, s.close(ending))
 	}()
 	if err := s.open(ctx); err != nil {
-		return nil, nil, err
+		return results, nil, err
 	}
 	attempts, skipped := s.attempts(o)
 	for i, a := range attempts {
+		if i < len(results) {
+			continue // a run that was cut short has tried that
+		}
 		start := time.Now()
 		thorough := i%thoroughEvery == 0 || !a.fault.spread
 		r, err := s.try(ctx, a.fault, a.at, thorough)
@@ -86,6 +96,7 @@ func (s *stage) run(ctx context.Context, o *options) (results []*result, skipped
 		}
 		if r != nil {
 			results = append(results, r)
+			err = errors.Join(err, s.record.add(r))
 		}
 		if err != nil {
 			return results, skipped, fmt.Errorf("try %d, %s on stack %s: %w", i+1, a.fault.name, s.stack, err)

@@ -35,6 +35,7 @@ type stage struct {
 	secondary func() (*rehearsal.Rehearsal, error)
 	progress  *progress
 	log       *slog.Logger
+	record    *record
 	disk      bool // the state is on a small file system
 	refused   bool // the second of two updates that began at once was
 
@@ -53,6 +54,9 @@ func newStage(options *options, stack string, log *slog.Logger) (*stage, error) 
 		Project: options.project, Tools: options.tools, Stack: stack, Folder: filepath.Join(work, stack), Out: s.progress,
 	}
 	s.secondary = func() (*rehearsal.Rehearsal, error) { return rehearsal.New(given) }
+	if s.record, err = openRecord(options, stack); err != nil {
+		return nil, err
+	}
 	if s.Rehearsal, err = rehearsal.New(given); err != nil {
 		return nil, err
 	}

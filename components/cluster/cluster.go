@@ -89,6 +89,9 @@ func NewProvider(
 		EnableSecretMutable:    pulumi.Bool(true),
 		EnableServerSideApply:  pulumi.Bool(true),
 		Kubeconfig:             kubeconfig,
+		// The API server itself is fair to those who ask it (API Priority and Fairness); the provider's own limit, 50
+		// requests a second, is what more than a hundred objects would wait for.
+		KubeClientSettings: &kubernetes.KubeClientSettingsArgs{Qps: pulumi.Float64(-1)},
 	}
 	if context != "" {
 		args.Context = pulumi.String(context)
