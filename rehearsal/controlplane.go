@@ -85,6 +85,9 @@ func (r *Rehearsal) ensureControlPlane(ctx context.Context) error {
 	}
 }
 
+// errEnded is that a part of the control plane isn't there.
+var errEnded = errors.New("does not run")
+
 // healthy says why the cluster of that identity is not up, or nil. The identity of a cluster
 // is the UID of its kube-system namespace.
 func (r *Rehearsal) healthy(ctx context.Context, identity string) error {
@@ -94,7 +97,7 @@ func (r *Rehearsal) healthy(ctx context.Context, identity string) error {
 	}
 	for _, name := range controlPlaneStopOrder() {
 		if !slices.ContainsFunc(running, func(p Process) bool { return p.Name() == name }) {
-			return fmt.Errorf("%s does not run", name)
+			return fmt.Errorf("%s %w", name, errEnded)
 		}
 	}
 	found, err := r.askIdentity(ctx)
@@ -176,24 +179,34 @@ func (r *Rehearsal) askIdentity(ctx context.Context) (types.UID, error) {
 
 // restartControlPlane starts what is missing of a cluster whose data are kept.
 func (r *Rehearsal) restartControlPlane(ctx context.Context, identity string) error {
-	// kwokctl takes any live process of a recorded number for its own; after a reboot that
-	// may be anybody's. So records of processes that aren't ours go first.
-	if err := r.dropStalePIDs(ctx); err != nil {
-		return err
-	}
 	if err := r.linkTools(); err != nil {
 		return err
 	}
-	if err := r.kwokctl(ctx, "start", "cluster"); err != nil {
+	if err := r.startMissing(ctx); err != nil {
 		return err
 	}
 	return r.waitHealthy(ctx, identity)
 }
 
+func (r *Rehearsal) startMissing(ctx context.Context) error {
+	if err := r.dropStalePIDs(ctx); err != nil {
+		return err
+	}
+	return r.kwokctl(ctx, "start", "cluster")
+}
+
+// waitHealthy waits for a cluster that is starting. A part of it may die meanwhile: on a slow machine the controller
+// manager waits for the API server no longer than it has patience for, and nobody else would start it again.
 func (r *Rehearsal) waitHealthy(ctx context.Context, identity string) error {
 	var last error
+	again := 2
 	err := poll(ctx, 200*time.Millisecond, startBound, func(ctx context.Context) (bool, error) {
 		last = r.healthy(ctx, identity)
+		if errors.Is(last, errEnded) && again > 0 {
+			again--
+			r.log.Warn("a part of the control plane has ended: starting it again", "because", last)
+			return false, r.startMissing(ctx)
+		}
 		return last == nil, nil
 	})
 	if errors.Is(err, errTimeout) {
@@ -202,6 +215,8 @@ func (r *Rehearsal) waitHealthy(ctx context.Context, identity string) error {
 	return err
 }
 
+// dropStalePIDs forgets processes that aren't ours: kwokctl takes any live process of a recorded number for its own,
+// and after a reboot that may be anybody's.
 func (r *Rehearsal) dropStalePIDs(ctx context.Context) error {
 	files, err := filepath.Glob(r.folder.join("kwok", "clusters", kwokCluster, "pids", "*.pid"))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,6 +96,14 @@ func developmentsLife(t *testing.T) {
 		before, err = s.Objects(t.Context())
 		require.NoError(t, err)
 		require.NotEmpty(t, before)
+	})
+	s.step("what dies while it starts is started again", func(t *testing.T) {
+		running, err := s.Running(t.Context())
+		require.NoError(t, err)
+		i := slices.IndexFunc(running, func(p rehearsal.Process) bool { return p.Name() == "kube-controller-manager" })
+		require.GreaterOrEqual(t, i, 0)
+		require.NoError(t, syscall.Kill(running[i].PID, syscall.SIGKILL))
+		require.NoError(t, s.WaitHealthy(t.Context()))
 	})
 	seen := watchCommandLines(t)
 	s.step("up makes every workload ready", func(t *testing.T) {

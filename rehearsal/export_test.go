@@ -77,3 +77,12 @@ func (r *Rehearsal) Placeholders() (map[string]string, error) {
 	}
 	return placeholders(record), nil
 }
+
+// WaitHealthy waits for the control plane as its start does.
+func (r *Rehearsal) WaitHealthy(ctx context.Context) error {
+	identity, err := os.ReadFile(r.folder.clusterID())
+	if err != nil {
+		return err
+	}
+	return r.waitHealthy(ctx, string(identity))
+}

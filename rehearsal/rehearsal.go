@@ -610,7 +610,7 @@ func (r *Rehearsal) StopControllers(ctx context.Context) error {
 // Pulumi runs a command of Pulumi as the rehearsal does, whatever else works on the stack: what a
 // person in another terminal does. It writes what it says, on either stream, to out.
 func (r *Rehearsal) Pulumi(ctx context.Context, out io.Writer, args ...string) error {
-	beside := &engine{rehearsal: r}
+	beside := &engine{rehearsal: r, saveOnce: r.engine.saveOnce}
 	return beside.run(ctx, out, out, args...)
 }
 
