@@ -91,7 +91,7 @@ type home struct {
 
 	folder, backend, program string
 	env                      []string
-	typed                    bytes.Buffer // what all its commands have said
+	heard                    bytes.Buffer // what all its commands have said
 }
 
 func newHome(t *testing.T) *home {
@@ -206,7 +206,7 @@ func (b *home) answered(t *testing.T, typed string, args ...string) (said string
 	t.Helper()
 	var out bytes.Buffer
 	cmd := b.command(t, args...)
-	cmd.Stdin, cmd.Stdout = strings.NewReader(typed), io.MultiWriter(&out, &b.typed, t.Output())
+	cmd.Stdin, cmd.Stdout = strings.NewReader(typed), io.MultiWriter(&out, &b.heard, t.Output())
 	cmd.Stderr = cmd.Stdout
 	err = cmd.Run()
 	return out.String(), err
@@ -224,7 +224,7 @@ func (b *home) until(t *testing.T, says string, then func(*exec.Cmd)) (said stri
 	met := false
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		text.WriteString(lines.Text() + "\n")
-		b.typed.WriteString(lines.Text() + "\n")
+		b.heard.WriteString(lines.Text() + "\n")
 		t.Log(lines.Text())
 		if !met && strings.Contains(lines.Text(), says) {
 			met = true
@@ -352,7 +352,7 @@ func (b *home) assertNothingInTheClear(t *testing.T, meanwhile places) {
 		require.NoError(t, err, "%v: %s", args, out)
 		meanwhile["mcs "+strings.Join(args, " ")] = out
 	}
-	meanwhile["what mcs bootstrap has said"] = b.typed.Bytes()
+	meanwhile["what mcs bootstrap has said"] = b.heard.Bytes()
 	lookIn(t, b.folder, meanwhile)
 	lookIn(t, b.backend, meanwhile)
 	b.lookAtFiles(t, meanwhile)

@@ -98,12 +98,20 @@ func developmentsLife(t *testing.T) {
 		require.NotEmpty(t, before)
 	})
 	s.step("what dies while it starts is started again", func(t *testing.T) {
-		running, err := s.Running(t.Context())
-		require.NoError(t, err)
-		i := slices.IndexFunc(running, func(p rehearsal.Process) bool { return p.Name() == "kube-controller-manager" })
-		require.GreaterOrEqual(t, i, 0)
-		require.NoError(t, syscall.Kill(running[i].PID, syscall.SIGKILL))
+		manager := func() (pid int) {
+			running, err := s.Running(t.Context())
+			require.NoError(t, err)
+			for _, process := range running {
+				if process.Name() == "kube-controller-manager" {
+					pid = process.PID
+				}
+			}
+			return pid
+		}
+		require.NoError(t, syscall.Kill(manager(), syscall.SIGKILL))
+		require.Eventually(t, func() bool { return manager() == 0 }, 10*time.Second, 20*time.Millisecond)
 		require.NoError(t, s.WaitHealthy(t.Context()))
+		assert.NotZero(t, manager())
 	})
 	seen := watchCommandLines(t)
 	s.step("up makes every workload ready", func(t *testing.T) {
@@ -113,7 +121,6 @@ func developmentsLife(t *testing.T) {
 	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
 	s.step("pods that break the rules of their namespace are refused", s.assertPodSecurity)
 	s.step("no secret is in the clear anywhere", func(t *testing.T) { s.assertNothingInTheClear(t, seen()) })
-	s.step("nobody else may read what processes are given in their environment", s.assertEnvironmentsAreClosed)
 	s.step("up again changes nothing", func(t *testing.T) {
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})

@@ -142,8 +142,20 @@ func (e *engine) processes(ctx context.Context) ([]Process, error) {
 	running = slices.DeleteFunc(running, func(p Process) bool {
 		return !strings.HasPrefix(p.Name(), "pulumi") && !strings.HasPrefix(p.Command, folder.temp()+string(filepath.Separator))
 	})
-	slices.SortStableFunc(running, func(a, b Process) int { return cmp.Compare(a.Name(), b.Name()) })
+	slices.SortStableFunc(running, pulumiFirst)
 	return running, nil
+}
+
+// pulumiFirst is the order in which the engine's processes are ended: pulumi, which has a state to save, before what
+// it started.
+func pulumiFirst(a, b Process) int {
+	rank := func(p Process) int {
+		if p.Name() == "pulumi" {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name(), b.Name()))
 }
 
 // output runs a pulumi command for what it prints.
@@ -170,7 +182,7 @@ func (e *engine) prepare(ctx context.Context) error {
 	return e.prepareStack(ctx)
 }
 
-// prepareStack is prepare for whom no process is left.
+// prepareStack is prepare without ending any process: a lock that there is, the caller knows to be nobody's.
 func (e *engine) prepareStack(ctx context.Context) error {
 	r := e.rehearsal
 	if err := e.keepLog(false); err != nil {

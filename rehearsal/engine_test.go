@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,4 +98,17 @@ func TestSetPlaceholders_EncryptsEachWithoutACommandLine(t *testing.T) {
 	private, err := into.crypter.DecryptValue(t.Context(), child(child(pair, "privateKey"), "secure").Value)
 	require.NoError(t, err)
 	assert.Contains(t, private, "RSA PRIVATE KEY")
+}
+
+// Whoever ends an engine lets pulumi save its state before anything that it talks to is ended.
+func TestEngine_EndsPulumiBeforeItsProgramAndPlugins(t *testing.T) {
+	processes := []Process{
+		{Command: "/r/tmp/programs/main"},
+		{Command: "/r/plugins/pulumi-resource-kubernetes"},
+		{Command: "/r/bin/pulumi-language-go"},
+		{Command: "/r/bin/pulumi up"},
+	}
+	slices.SortStableFunc(processes, pulumiFirst)
+	require.Equal(t, "pulumi", processes[0].Name())
+	assert.Equal(t, "main", processes[1].Name())
 }

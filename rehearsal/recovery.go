@@ -43,7 +43,7 @@ func (e *engine) unlock(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking for locks of the stack: %w", err)
 	}
-	// No pulumi of ours runs now, and nobody else has this folder: whoever locked is dead.
+	// Nobody else has this folder, and who calls has ended what ran in it, or knows that it is dead.
 	if len(locks) > 0 {
 		r.log.Info("an earlier run was cut short: releasing its lock on the stack")
 		if err := e.quietly(ctx, "cancel", "--yes", "--stack", r.stack); err != nil {
@@ -54,8 +54,8 @@ func (e *engine) unlock(ctx context.Context) error {
 }
 
 // settle handles operations of which nobody knows how they ended. An object that may or may
-// not have been made is removed from the cluster, to be made anew: kept, it would have a
-// field manager that no state remembers. The rest a refresh finds out.
+// not have been made is removed from the cluster: an update makes it anew, and a destroy would
+// know nothing of it. The rest a refresh finds out.
 func (e *engine) settle(ctx context.Context) error {
 	r := e.rehearsal
 	pending, err := e.pendingOperations()

@@ -349,12 +349,11 @@ func (r *Rehearsal) prepare(ctx context.Context, watch *stopwatch, options UpOpt
 		if err := errors.Join(r.ensureForge(ctx), r.ensurePlugin(ctx, plugins.GitHub), r.ensureCommandPlugin(ctx)); err != nil {
 			return err
 		}
-		if !options.Plain {
-			if err := r.engine.stopLeftovers(ctx); err != nil {
-				return err
-			}
+		prepare := r.engine.prepare
+		if options.Plain {
+			prepare = r.engine.prepareStack
 		}
-		if err := r.engine.prepareStack(ctx); err != nil {
+		if err := prepare(ctx); err != nil {
 			return err
 		}
 		if !options.KeepBranch {

@@ -43,6 +43,12 @@ func bringUp(ctx context.Context, b *bench) (string, error) {
 			run: func(ctx context.Context) error { return k.up(ctx) },
 		},
 		way{
+			name:   "`pulumi up`, its state written once, at the end",
+			before: func(ctx context.Context) error { r.SaveOnce(true); return begin(ctx) },
+			run:    func(ctx context.Context) error { return b.pulumi(ctx, r, r.OnStack(up()...)...) },
+			after:  func(context.Context) error { r.SaveOnce(false); return nil },
+		},
+		way{
 			name: "an empty program's `pulumi up`",
 			before: func(ctx context.Context) error {
 				e, err = b.newEmpty(ctx, r)

@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -84,8 +81,7 @@ func (k *kubectl) plan(steps []step) error {
 		}
 		everything, last = append(everything, s.objects...), append(last, s.others...)
 		if i == len(steps)-1 {
-			last = append(last, s.before...)
-			continue
+			break // nothing comes after it
 		}
 		if err := wait(s.definitions, "Established"); err != nil {
 			return err
@@ -118,15 +114,7 @@ func (k *kubectl) diff(ctx context.Context) error {
 }
 
 func (k *kubectl) run(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, k.program, args...)
 	// Its cache of what the API server has is the cluster's own.
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+k.r.Kubeconfig(), "KUBECACHEDIR="+filepath.Join(k.folder(), "cache"))
-	// The terminal's Ctrl-C reaches us alone, and ends it through the context.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("kubectl %s: %w\n%s", args[0], err, last(out))
-	}
-	return nil
+	environ := []string{"KUBECONFIG=" + k.r.Kubeconfig(), "KUBECACHEDIR=" + filepath.Join(k.folder(), "cache")}
+	return runIn(ctx, k.folder(), environ, k.program, args...)
 }

@@ -49,7 +49,7 @@ func run(args []string) int {
 	case err == nil:
 		return 0
 	case ctx.Err() != nil:
-		b.log.Info("interrupted: nothing is written")
+		b.log.Info("interrupted: a part that had come to its end is written, as far as it was to be", "because", err)
 		return exitInterrupted
 	default:
 		fmt.Fprintln(os.Stderr, "bench: "+err.Error())
@@ -111,7 +111,7 @@ func parts() []part {
 		{name: "no-op", about: "pulumi up with nothing to change, and kubectl diff", measure: noOp},
 		{name: "preview", about: "pulumi preview, and that of an empty program", measure: preview},
 		{name: "push", about: "from git push until the change is ready, by mcs and by Flux's own command", measure: push, flux: true},
-		{name: "growth", about: "up, no-op and preview with 10, 100 and 1,000 workloads", measure: growth},
+		{name: "growth", about: "up, no-op and preview with up to 300 workloads, and with up to 1,000 where the state is written once", measure: growth},
 		{name: "nodes", about: "up with 3, 30 and 300 nodes", measure: nodes},
 	}
 }

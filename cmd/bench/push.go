@@ -125,8 +125,13 @@ func (b *bench) build(ctx context.Context, pkg, path string) error {
 }
 
 func (b *bench) command(ctx context.Context, folder, program string, args ...string) error {
+	return runIn(ctx, folder, nil, program, args...)
+}
+
+// runIn runs a program to its end, with environ beside what there is.
+func runIn(ctx context.Context, folder string, environ []string, program string, args ...string) error {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = folder
+	cmd.Dir, cmd.Env = folder, append(os.Environ(), environ...)
 	// The terminal's Ctrl-C reaches us alone, and ends it through the context.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -53,6 +53,7 @@ func (r *result) lost() bool { return len(r.broken) > 0 }
 // error is one of the try itself, which says nothing of the program.
 func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*result, error) {
 	r := &result{fault: f.name, stack: s.stack, at: at}
+	s.refused, s.unrefused = false, ""
 	if err := s.reset(ctx, f.smallDisk); err != nil {
 		return nil, err
 	}
@@ -79,6 +80,9 @@ func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*re
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	if s.unrefused != "" {
+		r.broken = append(r.broken, "unharmed: "+s.unrefused)
+	}
 	differs, pending, err := s.compare(ctx)
 	r.broken, r.pending = append(r.broken, differs...), pending
 	if err != nil {
@@ -87,10 +91,13 @@ func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*re
 	if len(r.broken) == 0 && thorough {
 		r.broken = s.lookCloser(ctx, len(pending) > 0)
 	}
-	if r.lost() && ctx.Err() == nil {
+	if ctx.Err() != nil { // what was found broken is that nobody waited for it
+		return nil, ctx.Err()
+	}
+	if r.lost() {
 		return r, s.keep(ctx, r, disturbed)
 	}
-	return r, ctx.Err()
+	return r, nil
 }
 
 // lookCloser asks what takes as long as an update. Where the state has operations left of which
@@ -141,14 +148,22 @@ func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
 			cancel()
 		}
 	}()
+	tooEarly := func(problem error) error {
+		finished = true
+		return fmt.Errorf("an update ended before anything disturbed it, with %s:\n%s", firstOf(errorText(problem), "no error"), s.progress.text())
+	}
 	select {
 	case <-reached:
 	case problem := <-ended:
-		finished = true
-		return fmt.Errorf("an update ended before anything disturbed it: %w\n%s", problem, s.progress.text())
+		return tooEarly(problem)
 	}
 	if err := pause(ctx, r.at.after); err != nil {
 		return err
+	}
+	select {
+	case problem := <-ended:
+		return tooEarly(problem)
+	default:
 	}
 	mend, err := f.strike(ctx, s)
 	if mend != nil {
@@ -188,6 +203,13 @@ func (s *stage) started(ctx context.Context) <-chan struct{} {
 		}
 	}()
 	return seen
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 func firstOf(texts ...string) string {

@@ -40,7 +40,7 @@ func main() {
 	stop()
 	switch {
 	case interrupted:
-		fmt.Fprintln(os.Stderr, "chaos: interrupted, and nothing of it runs on")
+		fmt.Fprintf(os.Stderr, "chaos: interrupted; --resume goes on: %v\n", err)
 		os.Exit(exitInterrupted)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "chaos: "+err.Error())

@@ -132,8 +132,11 @@ func commitsOf(path string) ([]string, error) {
 // readCheckpoint finds the state's file in the folder of a rehearsal.
 func readCheckpoint(folder, stack string) ([]byte, error) {
 	found, err := filepath.Glob(filepath.Join(folder, "state", ".pulumi", "stacks", "*", stack+".json"))
-	if err != nil || len(found) != 1 {
-		return nil, fmt.Errorf("finding Pulumi's state in %s: %d files, %w", folder, len(found), err)
+	if err != nil {
+		return nil, fmt.Errorf("finding Pulumi's state in %s: %w", folder, err)
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("finding Pulumi's state in %s: there are %d files of stack %s", folder, len(found), stack)
 	}
 	return os.ReadFile(found[0])
 }

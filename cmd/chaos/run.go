@@ -84,8 +84,11 @@ func (s *stage) run(ctx context.Context, o *options) (results []*result, skipped
 	}
 	attempts, skipped := s.attempts(o)
 	for i, a := range attempts {
-		if i < len(results) {
-			continue // a run that was cut short has tried that
+		if i < len(results) { // a run that was cut short has tried that
+			if results[i].fault != a.fault.name {
+				return nil, nil, fmt.Errorf("--resume: try %d was %q, and would be %q now: resume as the same user, with the same program", i+1, results[i].fault, a.fault.name)
+			}
+			continue
 		}
 		start := time.Now()
 		thorough := i%thoroughEvery == 0 || !a.fault.spread

@@ -38,6 +38,8 @@ type stage struct {
 	record    *record
 	disk      bool // the state is on a small file system
 	refused   bool // the second of two updates that began at once was
+	// unrefused says what became of a second update that nothing kept from running beside the first.
+	unrefused string
 
 	want  *picture
 	steps []time.Duration // of a bring-up that nothing disturbs

@@ -64,6 +64,9 @@ func try(ctx context.Context, root, only, skip string) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(folder))
 	}
+	if only != "" && !slices.ContainsFunc(all, func(section section) bool { return section.heading == only }) {
+		return errors.Join(fmt.Errorf("-only %q: no page has a section of that name", only), os.RemoveAll(folder))
+	}
 	for _, section := range all {
 		if ctx.Err() == nil && (only == "" || section.heading == only) {
 			s.follow(ctx, section)
@@ -238,6 +241,7 @@ func (s *stranger) leave() {
 		cmd := exec.Command("make", "down", "STACK="+filepath.Base(rehearsal)) //nolint:noctx // also after Ctrl-C
 		cmd.Dir = s.clone()
 		if out, err := cmd.CombinedOutput(); err != nil {
+			s.failed = true // its processes may run on, in a folder that had better stay
 			fmt.Fprintf(s.log, "%s: %v: %s\n", cmd, err, out)
 		}
 	}
