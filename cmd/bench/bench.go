@@ -120,9 +120,7 @@ func up(more ...string) []string {
 }
 
 // look are the arguments of a preview.
-func look(more ...string) []string {
-	return append([]string{"preview", "--suppress-progress", "--color", "never"}, more...)
-}
+func look() []string { return []string{"preview", "--suppress-progress", "--color", "never"} }
 
 // last is the end of what a program printed.
 func last(out []byte) []byte {
