@@ -112,3 +112,14 @@ func TestEngine_EndsPulumiBeforeItsProgramAndPlugins(t *testing.T) {
 	require.Equal(t, "pulumi", processes[0].Name())
 	assert.Equal(t, "main", processes[1].Name())
 }
+
+// Where the folder of the logs is a file, Pulumi makes none: rehearsals rely on it, and the bench turns it back.
+func TestEngine_KeepsPulumisOwnLogOnlyWhenAskedTo(t *testing.T) {
+	e := &engine{rehearsal: &Rehearsal{folder: folder(t.TempDir())}}
+	logs := filepath.Join(e.rehearsal.folder.pulumiHome(), "logs")
+	require.NoError(t, os.MkdirAll(filepath.Join(logs, "of an older rehearsal"), 0o700))
+	require.NoError(t, e.keepLog(false))
+	assert.FileExists(t, logs)
+	require.NoError(t, e.keepLog(true))
+	assert.NoFileExists(t, logs)
+}
