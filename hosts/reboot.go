@@ -91,8 +91,11 @@ func (r *reboot) step(ctx context.Context) (done bool, err error) {
 // heard is said again.
 func (r *reboot) ask(ctx context.Context) error {
 	r.progress(r.Name + " reboots")
+	r.state = "it was told to reboot, and has not answered"
 	got, err := r.runWithin(ctx, "sudo -n systemctl reboot")
 	switch {
+	case ctx.Err() != nil:
+		return nil // as in step
 	case err != nil:
 		r.state = r.problemOf(err).What
 		return nil

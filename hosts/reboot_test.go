@@ -102,11 +102,20 @@ func TestReboot_OneThatNeverComesBackSaysWhatToDoByHand(t *testing.T) {
 	s = serve(t, who, b.command)
 	h := All(stackOf(who, s.node("orangepi")), quick, ForStack("production"))[0]
 	var lines []string
-	err := Reboot(t.Context(), h, bootBefore, 500*time.Millisecond, func(line string) { lines = append(lines, line) })
-	require.ErrorContains(t, err, "orangepi (127.0.0.1): it did not come back from its reboot within 500ms; last seen: nothing listens at its port")
+	err := Reboot(t.Context(), h, bootBefore, 3*time.Second, func(line string) { lines = append(lines, line) })
+	require.ErrorContains(t, err, "orangepi (127.0.0.1): it did not come back from its reboot within 3s; last seen: nothing listens at its port")
 	require.ErrorContains(t, err, "switch it off and on, and run again: that is safe")
 	require.ErrorContains(t, err, "pulumi config set --path cluster.ssh.rebootTimeout 20m --stack production")
 	assert.Contains(t, strings.Join(lines, "\n"), "orangepi: waiting for its reboot")
+}
+
+func TestReboot_AnOrderThatIsNeverAnsweredIsWhatWasLastSeen(t *testing.T) {
+	b := &bootable{id: bootBefore, reboot: func(*bootable, io.Writer) int {
+		<-t.Context().Done()
+		return -1
+	}}
+	err := Reboot(t.Context(), hostOf(t, newUser(t), b), bootBefore, 3*time.Second, func(string) {})
+	require.ErrorContains(t, err, "within 3s; last seen: it was told to reboot, and has not answered")
 }
 
 func TestReboot_AnOrderThatIsRefusedEndsIt(t *testing.T) {

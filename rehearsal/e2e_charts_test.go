@@ -150,12 +150,15 @@ func (s *chainStage) assertRecovery(t *testing.T) {
 	require.NoError(t, s.client.Create(t.Context(), &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: permit},
 	}))
-	require.Eventually(t, func() bool {
-		return apimeta.IsStatusConditionTrue(s.release(t, "h1").Status.Conditions, "Ready")
+	// Flux writes the conditions first, and the rest of the status in a request after them.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		status := s.release(t, "h1").Status
+		assert.True(c, apimeta.IsStatusConditionTrue(status.Conditions, "Ready"))
+		assert.Zero(c, status.Failures)
+		if latest := status.History.Latest(); assert.NotNil(c, latest) {
+			assert.Equal(c, "deployed", latest.Status)
+		}
 	}, time.Minute, 200*time.Millisecond)
-	release := s.release(t, "h1")
-	assert.Equal(t, "deployed", release.Status.History.Latest().Status)
-	assert.Zero(t, release.Status.Failures)
 }
 
 // madeAndReady are when a link's first object was made, and when it became ready by its own
@@ -229,9 +232,11 @@ func (s *chainStage) assertChangedValue(t *testing.T) {
 	t.Setenv(chain.Greeting, "hullo")
 	s.up(t, rehearsal.UpOptions{})
 	assert.Equal(t, "hullo", s.won(t, "h1")["greeting"], "at once: up has waited")
-	after := s.release(t, "h1")
-	assert.Equal(t, before.Generation, after.Generation)
-	assert.Equal(t, before.Status.History.Latest().Version+1, after.Status.History.Latest().Version)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // as in assertRecovery
+		after := s.release(t, "h1")
+		assert.Equal(c, before.Generation, after.Generation)
+		assert.Equal(c, before.Status.History.Latest().Version+1, after.Status.History.Latest().Version)
+	}, time.Minute, 200*time.Millisecond)
 	assert.Empty(t, common(pods, s.pods(t, "h1")), "pods of the release before")
 }
 
