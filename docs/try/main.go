@@ -88,7 +88,9 @@ type stranger struct {
 	skip   *regexp.Regexp
 	rows   [][]string
 	done   []string // commands that were run
-	failed bool
+	// prepared are the headings whose stage was set.
+	prepared []string
+	failed   bool
 }
 
 func (s *stranger) clone() string { return filepath.Join(s.folder, "clone") }
@@ -166,7 +168,8 @@ func (s *stranger) follow(ctx context.Context, section section) {
 			return
 		}
 	}
-	if stage.before != "" {
+	if stage.before != "" && !slices.Contains(s.prepared, section.heading) {
+		s.prepared = append(s.prepared, section.heading)
 		s.run(ctx, section, trial{command: "what “" + section.heading + "” needs", as: stage.before}, "")
 	}
 	for _, command := range section.commands {

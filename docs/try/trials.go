@@ -59,7 +59,7 @@ var trials = []trial{
 	typed("pulumi login 'file://~?metadata=skip'"),
 	typed("pulumi stack init development"),
 	typed("pulumi stack init lab"),
-	typed("pulumi stack init production"),
+	typedAs("pulumi stack init production", "pulumi stack select production || pulumi stack init production"),
 	typed("pulumi stack select production"),
 	typedAs("export PULUMI_CONFIG_PASSPHRASE=…", "export PULUMI_CONFIG_PASSPHRASE=$PULUMI_CONFIG_PASSPHRASE"),
 	answered("pulumi config set --secret --path secrets.slack.appToken -s development", "xapp-trial"),
@@ -175,19 +175,28 @@ var trials = []trial{
 	tested("pulumi cancel", fault, "TestRehearsal"),
 }
 
-// stage is what a section of the README needs before its commands, as a person would do it who
-// reads it, and what some of them must say. Its other blocks are files, in $BLOCKS/1, 2 and so on.
+// stage is what the sections of a heading need before their commands, once, as a person would do it
+// who reads them, and what some of them must say. Its other blocks are files, in $BLOCKS/1, 2 and so on.
 type stage struct {
 	before string
 	says   map[string]string
 }
 
 var stages = map[string]stage{
-	// What make bootstrap asks a person for.
-	"From Git": {before: `pulumi stack init production
+	// What make bootstrap asks a person for, and what make trust and make pin would write.
+	"From Git": {before: `pulumi login --local
+pulumi stack select production || pulumi stack init production
 for key in intesis.username intesis.password slack.appToken slack.botToken notifications.githubToken; do
   case $key in slack.app*) value=xapp-trial;; slack.bot*) value=xoxb-trial;; *) value=trial;; esac
   echo $value | pulumi config set --secret --path secrets.$key -s production
+done
+for i in 0 1 2; do
+  ssh-keygen -q -t ed25519 -N '' -C '' -f key
+  pulumi config set --path "cluster.nodes[$i].hostKey" "$(cat key.pub)" -s production
+  rm key key.pub
+done
+for file in binary script; do
+  pulumi config set --path cluster.install.$file "$(echo $file | sha256sum | cut -d' ' -f1)" -s production
 done
 make keys STACK=production`},
 	"Day by day": {says: map[string]string{"make status": "chat-hvac", "make help": "make bootstrap"}},
