@@ -96,7 +96,7 @@ func (b *Bootstrap) stack(ctx context.Context) error {
 
 // knowsPassphrase says whether the environment has one, or where one is.
 func (b *Bootstrap) knowsPassphrase() bool {
-	return slices.ContainsFunc(append(os.Environ(), b.Stack.Env...), func(variable string) bool {
+	return slices.ContainsFunc(b.Stack.Environ(), func(variable string) bool {
 		name, value, _ := strings.Cut(variable, "=")
 		return value != "" && (name == "PULUMI_CONFIG_PASSPHRASE" || name == "PULUMI_CONFIG_PASSPHRASE_FILE")
 	})
@@ -124,7 +124,7 @@ func (b *Bootstrap) pretend(ctx context.Context) error {
 	}
 	b.scratch = folder
 	state := filepath.Join(folder, "state")
-	env := []string{"PULUMI_BACKEND_URL=file://" + filepath.ToSlash(state)}
+	env := append(b.Stack.Environ(), "PULUMI_BACKEND_URL=file://"+filepath.ToSlash(state))
 	content, err := os.ReadFile(b.Stack.File())
 	if err != nil {
 		return fmt.Errorf("reading the stack file: %w", err)
@@ -148,6 +148,6 @@ func (b *Bootstrap) pretend(ctx context.Context) error {
 	if err := made.Init(ctx); err != nil {
 		return err
 	}
-	b.Stack.Env, b.Stack.ConfigFile, b.Stack.Name = append(b.Stack.Env, env...), made.File(), made.Name
+	b.Stack.Env, b.Stack.ConfigFile, b.Stack.Name = env, made.File(), made.Name
 	return nil
 }

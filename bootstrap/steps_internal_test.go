@@ -72,10 +72,10 @@ func newRun(t *testing.T, stackFile string) *run {
 	}
 	r.Bootstrap = &Bootstrap{
 		Out: r.said,
-		Stack: &stack.Stack{Project: t.TempDir(), Name: "home", Pulumi: filepath.Join(tools, "pulumi"), Env: []string{
-			"PULUMI_HOME=" + t.TempDir(), "PULUMI_BACKEND_URL=file://" + t.TempDir(), "PULUMI_CONFIG_PASSPHRASE=passphrase",
+		Stack: &stack.Stack{Project: t.TempDir(), Name: "home", Pulumi: filepath.Join(tools, "pulumi"), Env: append(os.Environ(),
+			"PULUMI_HOME="+t.TempDir(), "PULUMI_BACKEND_URL=file://"+t.TempDir(), "PULUMI_CONFIG_PASSPHRASE=passphrase",
 			"PULUMI_CONFIG_PASSPHRASE_FILE=", "PULUMI_ACCESS_TOKEN=",
-		}},
+		)},
 		Actions: Actions{
 			Trust: note("trust"), Pin: note("pin"), CheckHosts: note("check"), Keys: note("keys"), Seal: note("seal"), Render: note("render"),
 			Ask: func(_ context.Context, question string) bool {
@@ -153,10 +153,7 @@ func TestRun_ADryRunSaysThatAPassphraseIsMissing(t *testing.T) {
 
 	r = newRun(t, existing)
 	r.DryRun = true
-	t.Setenv("PULUMI_CONFIG_PASSPHRASE", "")
-	t.Setenv("PULUMI_CONFIG_PASSPHRASE_FILE", "")
-	r.Stack.Env = append(r.Stack.Env, "PULUMI_CONFIG_PASSPHRASE=")
-	r.Stack.Env = slices.DeleteFunc(r.Stack.Env, func(variable string) bool { return variable == "PULUMI_CONFIG_PASSPHRASE=passphrase" })
+	r.Stack.Env = slices.DeleteFunc(r.Stack.Env, func(variable string) bool { return strings.HasPrefix(variable, "PULUMI_CONFIG_PASSPHRASE") })
 	require.ErrorIs(t, r.Run(t.Context()), ErrNotReady, "it goes on with one of its own")
 	assert.Contains(t, r.said.String(), says)
 }

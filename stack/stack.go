@@ -36,10 +36,18 @@ type Stack struct {
 	Name string
 	// Pulumi is the program; empty means the one on PATH, or else in .tools/bin of the project.
 	Pulumi string
-	// Env is added to this process's environment.
+	// Env is pulumi's environment; nil means this process's.
 	Env []string
 	// ConfigFile is the stack file; empty means the stack's own in the project.
 	ConfigFile string
+}
+
+// Environ is pulumi's environment, a copy.
+func (s *Stack) Environ() []string {
+	if s.Env == nil {
+		return os.Environ()
+	}
+	return slices.Clone(s.Env)
 }
 
 // File is where the stack's configuration stands.
@@ -222,7 +230,7 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 // and keep its state whole.
 func (s *Stack) command(ctx context.Context, grace time.Duration, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, s.Program(), args...)
-	cmd.Env = append(append(os.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true"), s.Env...)
+	cmd.Env = append(s.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true")
 	// A group of its own: the terminal's Ctrl-C reaches us alone, and we pass it on. A second one
 	// would have pulumi stop at once, with its state not whole.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

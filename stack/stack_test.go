@@ -44,12 +44,12 @@ func newStack(t *testing.T) *stack.Stack {
 	}
 	project, state := t.TempDir(), t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(project, "Pulumi.yaml"), []byte("name: manager-cluster-state\nruntime: go\n"), 0o600))
-	s := &stack.Stack{Project: project, Name: "production", Pulumi: program, Env: []string{
-		"PULUMI_HOME=" + t.TempDir(), "PULUMI_BACKEND_URL=file://" + state, "PULUMI_CONFIG_PASSPHRASE=canary-passphrase",
+	s := &stack.Stack{Project: project, Name: "production", Pulumi: program, Env: append(os.Environ(),
+		"PULUMI_HOME="+t.TempDir(), "PULUMI_BACKEND_URL=file://"+state, "PULUMI_CONFIG_PASSPHRASE=canary-passphrase",
 		"PULUMI_CONFIG_PASSPHRASE_FILE=", "PULUMI_ACCESS_TOKEN=",
-	}}
+	)}
 	cmd := exec.CommandContext(t.Context(), program, "stack", "init", s.Name, "--cwd", project, "--non-interactive")
-	cmd.Env = append(os.Environ(), s.Env...)
+	cmd.Env = s.Env
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	salt, err := os.ReadFile(s.File())
@@ -218,7 +218,7 @@ trap 'echo interrupted >> "$RECORD"; exit 1' INT
 ps -o pgid= -p $$ > "$RECORD.new" && mv "$RECORD.new" "$RECORD"
 while :; do sleep 0.05; done
 `), 0o700))
-	s := &stack.Stack{Project: folder, Name: "production", Pulumi: program, Env: []string{"RECORD=" + record}}
+	s := &stack.Stack{Project: folder, Name: "production", Pulumi: program, Env: append(os.Environ(), "RECORD="+record)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Up(ctx, io.Discard) }()
@@ -288,7 +288,7 @@ func TestStack_ReadsTheConfigOfPluginsToo(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, token)
 	cmd := exec.CommandContext(t.Context(), s.Pulumi, "config", "set", "--secret", "github:token", "canary", "--stack", s.Name, "--cwd", s.Project)
-	cmd.Env = append(os.Environ(), s.Env...)
+	cmd.Env = s.Env
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	token, err = s.Value(t.Context(), "github:token")
