@@ -14,7 +14,7 @@ GOTEST := gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 GO_FILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .DEFAULT_GOAL := help
-.PHONY: test-packages help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key seal seal-check trust check-hosts test test-unit lint vuln fmt tidy generate golden tools mcs clean
+.PHONY: test-packages help up render switch status down preview suspend resume reconcile clear-finalizers keys rotate-sealing-key rotate-deploy-key restore-state seal seal-check trust check-hosts test test-unit lint vuln fmt tidy generate golden tools mcs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ rotate-sealing-key: tools-pulumi mcs ## add a sealing key, which seals from then
 
 rotate-deploy-key: tools-pulumi mcs ## replace the deploy key (asks first; STACK=development)
 	@.tools/bin/mcs keys rotate deploy --stack $(STACK)
+
+restore-state: tools-pulumi mcs ## put back the newest whole copy of a state that a full disk has cut off (asks first; STACK=development)
+	@.tools/bin/mcs restore-state --stack $(STACK)
 
 seal: tools-pulumi mcs ## seal a stack's secrets into files for Git, those that changed (STACK=development)
 	@.tools/bin/mcs seal --stack $(STACK)

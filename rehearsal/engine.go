@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/nullify005/manager-cluster-state/seal"
+	"github.com/nullify005/manager-cluster-state/stack"
 )
 
 // ErrInterrupted is what a run that was stopped by its context ends with.
@@ -61,7 +62,7 @@ func (e *engine) environment() []string {
 		// The program stays where it was built: while nothing of it changes it isn't linked again, which takes
 		// longer than most of what it does.
 		"PULUMI_GO_PROGRAMS="+r.folder.programs(),
-		// The state of a rehearsal is not worth a copy at every step.
+		// The state of a rehearsal is not worth a copy at every step: mendState has one of each operation.
 		"PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS=true",
 	)
 }
@@ -197,6 +198,9 @@ func (e *engine) prepareStack(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.mendState(); err != nil {
+		return err
+	}
 	if !complete {
 		if err := e.setPlaceholders(ctx); err != nil {
 			return err
@@ -205,9 +209,30 @@ func (e *engine) prepareStack(ctx context.Context) error {
 	return e.unlock(ctx)
 }
 
+// mendState puts a state that a full disk has cut off back to how it was before the last operation, and has a copy
+// of one that is whole. It takes the place of the copies that Pulumi keeps at every step of a real stack.
+func (e *engine) mendState() error {
+	state := e.saved()
+	_, err := state.Resources()
+	if err == nil {
+		return state.Keep()
+	}
+	newest, missing := state.Newest()
+	if missing != nil {
+		return fmt.Errorf("%w; %w; make down, then make up begin anew", err, missing)
+	}
+	e.rehearsal.log.Warn("going on from a copy of Pulumi's state", "of", newest.Written.Format(time.TimeOnly), "because", err)
+	return state.Restore(newest)
+}
+
 // checkpoint is where the file backend keeps the stack's state. It is read, never written.
 func (e *engine) checkpoint() string {
-	return e.rehearsal.folder.join("state", ".pulumi", "stacks", e.rehearsal.project, e.rehearsal.stack+".json")
+	return e.saved().File()
+}
+
+// saved is the stack's state as it is on disk.
+func (e *engine) saved() stack.State {
+	return stack.State{Backend: e.rehearsal.folder.state(), Project: e.rehearsal.project, Stack: e.rehearsal.stack}
 }
 
 // initStack makes the stack. It runs in the rehearsal's folder, with a Pulumi.yaml there:

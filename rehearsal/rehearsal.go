@@ -413,11 +413,11 @@ func (r *Rehearsal) update(ctx context.Context, watch *stopwatch, options UpOpti
 	close(engineDone)
 	stopWatching()
 	controllersErr := watch.run("controllers", func() error { return <-controllers })
+	if controllersErr != nil && ctx.Err() == nil {
+		upErr = errors.Join(upErr, fmt.Errorf("running the controllers: %w", controllersErr))
+	}
 	if upErr != nil {
 		return upErr
-	}
-	if controllersErr != nil {
-		return fmt.Errorf("running the controllers: %w", controllersErr)
 	}
 	if err := r.markComplete(); err != nil {
 		return err

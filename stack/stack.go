@@ -55,8 +55,11 @@ func (s *Stack) File() string {
 	if s.ConfigFile != "" {
 		return s.ConfigFile
 	}
-	return filepath.Join(s.Project, "Pulumi."+path.Base(s.Name)+".yaml")
+	return filepath.Join(s.Project, "Pulumi."+s.short()+".yaml")
 }
+
+// short is the name without owner and project.
+func (s *Stack) short() string { return path.Base(s.Name) }
 
 // Config loads the configuration with its secrets. With config.SkipSecrets, what is missing
 // among the secrets is no error.
@@ -196,7 +199,7 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 	if s.Name == "" || strings.HasPrefix(s.Name, "-") {
 		return nil, fmt.Errorf("%q is no name of a stack; name one with --stack", s.Name)
 	}
-	args = append(args, "--stack", s.Name, "--cwd", s.Project, "--non-interactive", "--color", "never")
+	args = append(args, "--stack", s.Name)
 	if s.ConfigFile != "" {
 		file, err := filepath.Abs(s.ConfigFile)
 		if err != nil {
@@ -204,6 +207,12 @@ func (s *Stack) run(ctx context.Context, stdin string, args ...string) ([]byte, 
 		}
 		args = append(args, "--config-file", file)
 	}
+	return s.exec(ctx, stdin, args...)
+}
+
+// exec runs a command that need not be about the stack.
+func (s *Stack) exec(ctx context.Context, stdin string, args ...string) ([]byte, error) {
+	args = append(args, "--cwd", s.Project, "--non-interactive", "--color", "never")
 	var stdout, stderr bytes.Buffer
 	cmd := s.command(ctx, 10*time.Second, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr

@@ -88,7 +88,7 @@ func (a *application) command() *cobra.Command {
 	root.AddCommand(a.rehearseCommand())
 	root.AddCommand(a.renderCommand(), a.manifestsDiffCommand(), a.graphCommand(), a.switchCommand())
 	root.AddCommand(a.fluxStatusCommand(), a.suspendCommand(), a.resumeCommand(), a.reconcileCommand(), a.clearFinalizersCommand())
-	root.AddCommand(a.keysCommand())
+	root.AddCommand(a.keysCommand(), a.restoreStateCommand())
 	root.AddCommand(a.sealCommand(), a.pinCommand(), a.bootstrapCommand())
 	root.AddCommand(a.hostsCommand())
 	return root
