@@ -126,6 +126,13 @@ func developmentsLife(t *testing.T) {
 	s.step("up again changes nothing", func(t *testing.T) {
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
+	s.step("a state that a full disk has cut off is put back", func(t *testing.T) {
+		state := filepath.Join(s.Folder(), "state", ".pulumi", "stacks", "manager-cluster-state", "development.json")
+		about, err := os.Stat(state)
+		require.NoError(t, err)
+		require.NoError(t, os.Truncate(state, about.Size()/2))
+		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
+	})
 	var changes []rehearsal.Change
 	s.step("one changed value changes one field of one object", func(t *testing.T) {
 		s.Set("hvac.interval", "7m")

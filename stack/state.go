@@ -194,23 +194,30 @@ func (s *Stack) State(ctx context.Context) (State, error) {
 	if err := json.Unmarshal(out, &who); err != nil {
 		return State{}, fmt.Errorf("asking for the backend: %w", err)
 	}
-	folder, isFile := strings.CutPrefix(who.URL, "file://")
+	folder, err := backendFolder(who.URL, s.Project)
+	return State{Backend: folder, Project: project, Stack: s.short()}, err
+}
+
+// backendFolder is where a file backend is: ~ is a home, and what is relative is so to the project.
+func backendFolder(from, project string) (string, error) {
+	folder, isFile := strings.CutPrefix(from, "file://")
 	if !isFile {
-		return State{}, fmt.Errorf("the backend is %s: only the state of a file backend can be cut off", who.URL)
+		return "", fmt.Errorf("the backend is %s: only the state of a file backend is a file that can be cut off", from)
 	}
 	folder, _, _ = strings.Cut(folder, "?")
-	if folder, err = url.PathUnescape(folder); err != nil {
-		return State{}, fmt.Errorf("reading the backend's URL: %w", err)
+	folder, err := url.PathUnescape(folder)
+	if err != nil {
+		return "", fmt.Errorf("reading the backend's URL: %w", err)
 	}
 	if rest, home := strings.CutPrefix(folder, "~"); home {
 		where, err := os.UserHomeDir()
 		if err != nil {
-			return State{}, fmt.Errorf("finding the backend: %w", err)
+			return "", fmt.Errorf("finding the backend: %w", err)
 		}
 		folder = filepath.Join(where, rest)
 	}
 	if !filepath.IsAbs(folder) {
-		folder = filepath.Join(s.Project, folder)
+		folder = filepath.Join(project, folder)
 	}
-	return State{Backend: folder, Project: project, Stack: s.short()}, nil
+	return folder, nil
 }

@@ -20,7 +20,10 @@ const (
 	// settleBound is how long Kubernetes may take to clear away by itself.
 	settleBound = 60 * time.Second
 	// runBound is how long one update may take until it counts as hanging.
-	runBound = 8 * time.Minute
+	runBound = 12 * time.Minute
+	// readyTimeout is how long an update waits for one object, as a real one would: where the API server dies before
+	// it serves a definition that it has accepted, it looks at that again within five minutes.
+	readyTimeout = "10m"
 	// diskSize is that of the file system that fills: more than any state needs.
 	diskSize = "96m"
 )
@@ -54,6 +57,7 @@ func newStage(options *options, stack string, log *slog.Logger) (*stage, error) 
 	s.prepared, s.kept = filepath.Join(work, stack+"-prepared"), filepath.Join(work, "losses")
 	given := rehearsal.Options{
 		Project: options.project, Tools: options.tools, Stack: stack, Folder: filepath.Join(work, stack), Out: s.progress,
+		Overrides: map[string]any{"readyTimeout": readyTimeout},
 	}
 	s.secondary = func() (*rehearsal.Rehearsal, error) { return rehearsal.New(given) }
 	if s.record, err = openRecord(options, stack); err != nil {

@@ -172,6 +172,7 @@ var trials = []trial{
 	tested("make reconcile WORKLOAD=… RESET=1", fault, "TestDayTwo_AStuckReleaseIsTriedAgainOnceItsCauseIsGone"),
 	tested("kubectl -n flux-system get pods", fault),
 	tested("make clear-finalizers", fault, "TestDayTwo_OfAWorkloadThatFluxDelivers", "TestFlux"),
+	tested("make restore-state STACK=production", fault, "TestRestoreState_PutsBackWhatAFullDiskHasCutOff", "TestRehearsal"),
 	tested("pulumi cancel", fault, "TestRehearsal"),
 }
 

@@ -1,0 +1,4 @@
+package stack
+
+// BackendFolder is open to tests.
+var BackendFolder = backendFolder
