@@ -136,7 +136,7 @@ func (s *stage) attempts(o *options) (chosen []attempt, skipped []string) {
 	for i, at := range spread(o.points, s.steps, random) {
 		kills = append(kills, attempt{spreading[i%len(spreading)], at})
 	}
-	return append(kills, chosen...), skipped
+	return append(chosen, kills...), skipped // the many last: a fault that is lost shows itself early
 }
 
 // page is what goes into the document.
