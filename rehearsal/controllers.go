@@ -79,7 +79,7 @@ func (r *Rehearsal) controllerRecords() ([]controller, error) {
 }
 
 // superviseControllers starts each controller once the stack's own Deployment of it exists,
-// and starts it again should it die. It returns when, after the engine is done, every
+// and starts it again should it die, or a part of the control plane beside it. It returns when, after the engine is done, every
 // controller that the stack has is healthy; or with why one isn't.
 func (r *Rehearsal) superviseControllers(ctx context.Context, engineDone <-chan struct{}) error {
 	starts := map[string]int{}
@@ -95,6 +95,7 @@ func (r *Rehearsal) superviseControllers(ctx context.Context, engineDone <-chan 
 		default:
 		}
 		waiting, err := r.reconcileControllers(ctx, starts)
+		err = errors.Join(err, r.restartEnded(ctx))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

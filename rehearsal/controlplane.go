@@ -215,6 +215,23 @@ func (r *Rehearsal) waitHealthy(ctx context.Context, identity string) error {
 	return err
 }
 
+// restartEnded starts what has ended of a control plane whose API server runs. Scheduler and controller manager end when
+// that was away for longer than their leases last, and count on somebody who starts them again.
+func (r *Rehearsal) restartEnded(ctx context.Context) error {
+	running, err := processesOf(ctx, string(r.folder))
+	if err != nil {
+		return err
+	}
+	ended := slices.DeleteFunc(controlPlaneStopOrder(), func(name string) bool {
+		return slices.ContainsFunc(running, func(p Process) bool { return p.Name() == name })
+	})
+	if len(ended) == 0 || slices.Contains(ended, "kube-apiserver") || slices.Contains(ended, "etcd") || r.readyz(ctx) != nil {
+		return nil
+	}
+	r.log.Warn("a part of the control plane has ended: starting it again", "part", strings.Join(ended, ", "))
+	return r.startMissing(ctx)
+}
+
 // dropStalePIDs forgets processes that aren't ours: kwokctl takes any live process of a recorded number for its own,
 // and after a reboot that may be anybody's.
 func (r *Rehearsal) dropStalePIDs(ctx context.Context) error {

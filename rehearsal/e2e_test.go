@@ -100,16 +100,7 @@ func developmentsLife(t *testing.T) {
 		require.NotEmpty(t, before)
 	})
 	s.step("what dies while it starts is started again", func(t *testing.T) {
-		manager := func() (pid int) {
-			running, err := s.Running(t.Context())
-			require.NoError(t, err)
-			for _, process := range running {
-				if process.Name() == "kube-controller-manager" {
-					pid = process.PID
-				}
-			}
-			return pid
-		}
+		manager := func() int { return s.pid(t, "kube-controller-manager") }
 		require.NoError(t, syscall.Kill(manager(), syscall.SIGKILL))
 		require.Eventually(t, func() bool { return manager() == 0 }, 10*time.Second, 20*time.Millisecond)
 		require.NoError(t, s.WaitHealthy(t.Context()))
@@ -183,8 +174,10 @@ func productionsLife(t *testing.T) {
 		require.ErrorIs(t, <-ended, rehearsal.ErrInterrupted)
 		s.assertNothingRunsOf(t, "pulumi")
 	})
-	s.step("up goes on after both", func(t *testing.T) {
-		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
+	s.step("up goes on after both, and starts what ends of the control plane meanwhile", func(t *testing.T) {
+		ended := s.upUntilHalfway(t, t.Context())
+		require.NoError(t, syscall.Kill(s.pid(t, "kube-scheduler"), syscall.SIGKILL))
+		require.NoError(t, <-ended)
 		s.assertReady(t)
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
@@ -194,6 +187,19 @@ func productionsLife(t *testing.T) {
 	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
 	s.step("one workload too many is refused; unchecked, the scheduler finds no room", s.assertOneTooMany)
 	s.step("down leaves nothing", s.assertDown)
+}
+
+// pid is that of a program that runs, or 0.
+func (s *stage) pid(t *testing.T, name string) (pid int) {
+	t.Helper()
+	running, err := s.Running(t.Context())
+	require.NoError(t, err)
+	for _, process := range running {
+		if process.Name() == name {
+			pid = process.PID
+		}
+	}
+	return pid
 }
 
 // cordon closes every node to new pods, or opens them.

@@ -95,6 +95,9 @@ func killService(name string) strike {
 		if err != nil {
 			return nil, err
 		}
+		if name == apiServer {
+			known.record = filepath.Join(s.Folder(), "kwok", "clusters", "rehearsal", "pids", name+".pid")
+		}
 		mend := func(ctx context.Context) error { return errors.Join(known.start(ctx), s.answers(ctx, name)) }
 		return mend, syscall.Kill(process.PID, syscall.SIGKILL)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -58,6 +59,11 @@ func TestService_RunsAgainAsItWasStarted(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, stdin.Close())
 	_ = cmd.Wait()
+	known.record = filepath.Join(folder, "pid")
 	require.NoError(t, known.start(context.Background()))
 	says(line + line)
+	recorded, err := os.ReadFile(known.record)
+	require.NoError(t, err)
+	assert.Regexp(t, `^\d+$`, string(recorded))
+	assert.NotEqual(t, strconv.Itoa(cmd.Process.Pid), string(recorded))
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -19,6 +20,7 @@ import (
 type service struct {
 	argv, env []string
 	dir, log  string
+	record    string // the file of its number, by which others know whether it runs; or empty
 }
 
 func remember(pid int) (*service, error) {
@@ -49,6 +51,11 @@ func (s *service) start(ctx context.Context) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s again: %w", filepath.Base(s.argv[0]), err)
+	}
+	if s.record != "" {
+		if err := os.WriteFile(s.record, []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil {
+			return fmt.Errorf("recording that %s runs: %w", filepath.Base(s.argv[0]), err)
+		}
 	}
 	go func() { _ = cmd.Wait() }() // reaped, should it end while we are here
 	return nil
