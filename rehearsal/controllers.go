@@ -79,8 +79,8 @@ func (r *Rehearsal) controllerRecords() ([]controller, error) {
 }
 
 // superviseControllers starts each controller once the stack's own Deployment of it exists,
-// and starts it again should it die, or a part of the control plane beside it. It returns when, after the engine is done, every
-// controller that the stack has is healthy; or with why one isn't.
+// and starts it again should it die, or a part of the control plane beside it. It returns when,
+// after the engine is done, every controller that the stack has is healthy; or with why one isn't.
 func (r *Rehearsal) superviseControllers(ctx context.Context, engineDone <-chan struct{}) error {
 	starts := map[string]int{}
 	var deadline time.Time

@@ -214,8 +214,11 @@ func (e *engine) prepareStack(ctx context.Context) error {
 func (e *engine) mendState() error {
 	state := e.saved()
 	_, err := state.Resources()
-	if err == nil {
+	switch {
+	case err == nil:
 		return state.Keep()
+	case !errors.Is(err, stack.ErrCutOff):
+		return err
 	}
 	newest, missing := state.Newest()
 	if missing != nil {

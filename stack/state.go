@@ -49,21 +49,15 @@ func (s State) File() string { return filepath.Join(s.folder("stacks"), s.Stack+
 
 func (s State) backups() string { return filepath.Join(s.folder("backups"), s.Stack) }
 
-// Resources counts what the state has. The error is an ErrCutOff where it can't be read, or an
-// fs.ErrNotExist where there is none.
-func (s State) Resources() (int, error) {
-	count, err := resources(s.File())
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return count, err
-	}
-	return 0, fmt.Errorf("%w: %s: %w", ErrCutOff, s.File(), err)
-}
+// Resources counts what the state has. The error is an ErrCutOff where there is no making sense of it,
+// and an fs.ErrNotExist where there is none.
+func (s State) Resources() (int, error) { return resources(s.File()) }
 
 // resources counts those of a checkpoint, as the file backend writes it.
 func resources(file string) (int, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("reading the state: %w", err)
 	}
 	var state struct {
 		Checkpoint *struct {
@@ -73,10 +67,10 @@ func resources(file string) (int, error) {
 		} `json:"checkpoint"`
 	}
 	if err := json.Unmarshal(content, &state); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %s: %w", ErrCutOff, file, err)
 	}
 	if state.Checkpoint == nil {
-		return 0, errors.New("it has no checkpoint")
+		return 0, fmt.Errorf("%w: %s has no checkpoint", ErrCutOff, file)
 	}
 	return len(state.Checkpoint.Latest.Resources), nil
 }

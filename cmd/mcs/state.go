@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/nullify005/manager-cluster-state/stack"
 )
 
 func (a *application) restoreStateCommand() *cobra.Command {
@@ -46,6 +48,8 @@ func (o *onStack) restoreState(ctx context.Context, confirm func(string) bool) e
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("stack %s has no state in %s; make one with: pulumi stack init %s", o.Name, state.Backend, o.Name)
+	case !errors.Is(err, stack.ErrCutOff):
+		return err
 	}
 	broken := err
 	locks, err := state.Locks()
