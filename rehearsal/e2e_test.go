@@ -124,6 +124,7 @@ func developmentsLife(t *testing.T) {
 		require.NoError(t, os.Truncate(state, about.Size()/2))
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
+	s.step("each controller may do what it wants to", s.assertNothingForbidden)
 	var changes []rehearsal.Change
 	s.step("one changed value changes one field of one object", func(t *testing.T) {
 		s.Set("hvac.interval", "7m")
@@ -185,6 +186,7 @@ func productionsLife(t *testing.T) {
 	s.step("they ask for what the budget says, and no node has too many", s.assertWithinBudget)
 	s.step("metrics and logs are shipped away, and taken back", s.assertPivot)
 	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
+	s.step("each controller may do what it wants to", s.assertNothingForbidden)
 	s.step("one workload too many is refused; unchecked, the scheduler finds no room", s.assertOneTooMany)
 	s.step("down leaves nothing", s.assertDown)
 }
@@ -396,6 +398,21 @@ func (s *stage) assertNothingRunsOf(t *testing.T, prefix string) {
 		}
 		return err == nil && len(left) == 0
 	}, 20*time.Second, 200*time.Millisecond, "%v", left)
+}
+
+// assertNothingForbidden: controllers log in with their own accounts, and one that may not watch what it wants to tries
+// again and again, tells only its log, and ends after two minutes.
+func (s *stage) assertNothingForbidden(t *testing.T) {
+	logs, err := filepath.Glob(filepath.Join(s.Folder(), "logs", "*-controller.log"))
+	require.NoError(t, err)
+	require.NotEmpty(t, logs)
+	for _, log := range logs {
+		content, err := os.ReadFile(log)
+		require.NoError(t, err)
+		for line := range strings.Lines(string(content)) {
+			assert.NotContains(t, line, " is forbidden: ", filepath.Base(log))
+		}
+	}
 }
 
 func (s *stage) assertDown(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -204,11 +205,11 @@ func backendFolder(from, project string) (string, error) {
 		return "", fmt.Errorf("reading the backend's URL: %w", err)
 	}
 	if rest, home := strings.CutPrefix(folder, "~"); home {
-		where, err := os.UserHomeDir()
+		somebody, err := user.Current() // as Pulumi does, whatever HOME is
 		if err != nil {
 			return "", fmt.Errorf("finding the backend: %w", err)
 		}
-		folder = filepath.Join(where, rest)
+		folder = filepath.Join(somebody.HomeDir, rest)
 	}
 	if !filepath.IsAbs(folder) {
 		folder = filepath.Join(project, folder)

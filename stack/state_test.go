@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"testing"
 	"time"
@@ -88,10 +89,12 @@ func TestState_CountsWhatItHas(t *testing.T) {
 }
 
 func TestBackendFolder_IsWherePulumiHasIt(t *testing.T) {
-	t.Setenv("HOME", "/home/somebody")
+	t.Setenv("HOME", "/nowhere")
+	somebody, err := user.Current()
+	require.NoError(t, err)
 	for from, want := range map[string]string{
-		"file://~":                      "/home/somebody",
-		"file://~/states?metadata=skip": "/home/somebody/states",
+		"file://~":                      somebody.HomeDir,
+		"file://~/states?metadata=skip": somebody.HomeDir + "/states",
 		"file:///var/a%20state":         "/var/a state",
 		"file://./here":                 "/project/here",
 	} {
@@ -99,6 +102,6 @@ func TestBackendFolder_IsWherePulumiHasIt(t *testing.T) {
 		require.NoError(t, err, from)
 		assert.Equal(t, want, folder, from)
 	}
-	_, err := stack.BackendFolder("https://api.pulumi.com", "/project")
+	_, err = stack.BackendFolder("https://api.pulumi.com", "/project")
 	require.ErrorContains(t, err, "the backend is https://api.pulumi.com: only the state of a file backend")
 }

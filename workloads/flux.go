@@ -74,8 +74,11 @@ func fluxSystem(cfg *config.Config, _ Images) (Workload, error) {
 			if cfg.Flux.Profile == config.LowMemory {
 				lowMemory(o)
 			}
-			if o.Name == kustomizeController {
+			switch o.Name {
+			case kustomizeController:
 				delivers(o)
+			case notificationController:
+				watchesNoSecrets(o)
 			}
 		}
 	}
@@ -157,6 +160,13 @@ func tellNobody(deployment *appsv1.Deployment) {
 			container.Args[i] = eventsFlag
 		}
 	}
+}
+
+// watchesNoSecrets keeps notification-controller from watching the Secrets of every namespace, for Receivers, which
+// nothing here has: it may not (see narrowed), and what may not watch what it wants to ends every two minutes.
+func watchesNoSecrets(deployment *appsv1.Deployment) {
+	container := &deployment.Spec.Template.Spec.Containers[0]
+	container.Args = append(container.Args, "--feature-gates=DisableConfigWatchers=true")
 }
 
 // delivers sets kustomize-controller up for delivering this catalog.

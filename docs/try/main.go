@@ -118,7 +118,10 @@ func (s *stranger) arrive(ctx context.Context, root string) error {
 	caches := strings.Split(strings.TrimSpace(string(modules)), "\n")
 	home := filepath.Join(s.folder, "home")
 	environment := []string{
-		"HOME=" + home, "PATH=" + filepath.Join(s.clone(), ".tools", "bin") + ":$PATH",
+		"HOME=" + home,
+		// Pulumi asks the system for the home of ~, not the environment.
+		"PULUMI_HOME=" + filepath.Join(home, ".pulumi"), "PULUMI_BACKEND_URL=file://" + home,
+		"PATH=" + filepath.Join(s.clone(), ".tools", "bin") + ":$PATH",
 		"GOMODCACHE=" + caches[0], "GOCACHE=" + caches[1], "GOPATH=" + caches[2],
 		"PULUMI_CONFIG_PASSPHRASE=trial", "PULUMI_SKIP_UPDATE_CHECK=true",
 		"GIT_AUTHOR_NAME=Stranger", "GIT_AUTHOR_EMAIL=stranger@example.net",
