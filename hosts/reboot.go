@@ -95,7 +95,7 @@ func (r *reboot) ask(ctx context.Context) error {
 	got, err := r.runWithin(ctx, "sudo -n systemctl reboot")
 	switch {
 	case ctx.Err() != nil:
-		return nil // as in step
+		return nil //nolint:nilerr // as in step
 	case err != nil:
 		r.state = r.problemOf(err).What
 		return nil

@@ -225,8 +225,11 @@ func (r *Rehearsal) restartEnded(ctx context.Context) error {
 	ended := slices.DeleteFunc(controlPlaneStopOrder(), func(name string) bool {
 		return slices.ContainsFunc(running, func(p Process) bool { return p.Name() == name })
 	})
-	if len(ended) == 0 || slices.Contains(ended, "kube-apiserver") || slices.Contains(ended, "etcd") || r.readyz(ctx) != nil {
+	if len(ended) == 0 || slices.Contains(ended, "kube-apiserver") || slices.Contains(ended, "etcd") {
 		return nil
+	}
+	if r.readyz(ctx) != nil {
+		return nil //nolint:nilerr // it isn't back yet: in a later round
 	}
 	r.log.Warn("a part of the control plane has ended: starting it again", "part", strings.Join(ended, ", "))
 	return r.startMissing(ctx)
