@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"time"
 
 	"github.com/nullify005/manager-cluster-state/config"
@@ -121,9 +120,6 @@ func (b *Bootstrap) Run(ctx context.Context) error {
 }
 
 func (b *Bootstrap) sayf(format string, values ...any) { fmt.Fprintf(b.Out, format+"\n", values...) }
-
-// short is the stack's name without its owner and project.
-func (b *Bootstrap) short() string { return path.Base(b.Stack.Name) }
 
 // configuration reads the stack file by itself: what is wrong with it is told all at once, before
 // anybody needs a tool.

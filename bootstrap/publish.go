@@ -28,7 +28,7 @@ type repository struct {
 func (b *Bootstrap) publish(ctx context.Context) error {
 	r := &repository{
 		folder: b.Stack.Project, branch: b.cfg.Git.Branch,
-		ours: []string{"Pulumi." + b.short() + ".yaml", b.folder(), b.cfg.Images},
+		ours: []string{"Pulumi." + b.Stack.Short() + ".yaml", b.folder(), b.cfg.Images},
 	}
 	if err := r.find(ctx, b.cfg.Git); err != nil {
 		return err
@@ -41,7 +41,7 @@ func (b *Bootstrap) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	commands := r.commands(b.short(), changed != "")
+	commands := r.commands(b.Stack.Short(), changed != "")
 	switch {
 	case changed == "" && unpushed == "" && b.DryRun:
 		b.sayf("branch %s of %s has all that is there; what the steps above would write would be committed and pushed, after asking", r.branch, b.cfg.Git.URL)
@@ -59,7 +59,7 @@ func (b *Bootstrap) publish(ctx context.Context) error {
 		return fmt.Errorf("%w: Flux pulls what is pushed; do it with:\n  %s", ErrStopped, strings.Join(commands, "\n  "))
 	}
 	if changed != "" {
-		if err := r.commit(ctx, b.short()); err != nil {
+		if err := r.commit(ctx, b.Stack.Short()); err != nil {
 			return err
 		}
 	}
@@ -71,7 +71,7 @@ func (b *Bootstrap) publish(ctx context.Context) error {
 }
 
 // folder is that of the stack's files in Git.
-func (b *Bootstrap) folder() string { return filepath.ToSlash(render.Folder(b.short())) }
+func (b *Bootstrap) folder() string { return filepath.ToSlash(render.Folder(b.Stack.Short())) }
 
 func (b *Bootstrap) show(changed, unpushed string) {
 	if changed != "" {

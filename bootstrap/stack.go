@@ -136,7 +136,7 @@ func (b *Bootstrap) pretend(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the project: %w", err)
 	}
-	made := &stack.Stack{Project: folder, Name: b.short(), Pulumi: b.Stack.Program(), Env: env}
+	made := &stack.Stack{Project: folder, Name: b.Stack.Short(), Pulumi: b.Stack.Program(), Env: env}
 	for path, content := range map[string][]byte{filepath.Join(folder, "Pulumi.yaml"): project, made.File(): content} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return fmt.Errorf("copying the stack file: %w", err)

@@ -55,11 +55,11 @@ func (s *Stack) File() string {
 	if s.ConfigFile != "" {
 		return s.ConfigFile
 	}
-	return filepath.Join(s.Project, "Pulumi."+s.short()+".yaml")
+	return filepath.Join(s.Project, "Pulumi."+s.Short()+".yaml")
 }
 
-// short is the name without owner and project.
-func (s *Stack) short() string { return path.Base(s.Name) }
+// Short is the name without owner and project.
+func (s *Stack) Short() string { return path.Base(s.Name) }
 
 // Config loads the configuration with its secrets. With config.SkipSecrets, what is missing
 // among the secrets is no error.

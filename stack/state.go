@@ -190,7 +190,7 @@ func (s *Stack) State(ctx context.Context) (State, error) {
 		return State{}, fmt.Errorf("asking for the backend: %w", err)
 	}
 	folder, err := backendFolder(who.URL, s.Project)
-	return State{Backend: folder, Project: project, Stack: s.short()}, err
+	return State{Backend: folder, Project: project, Stack: s.Short()}, err
 }
 
 // backendFolder is where a file backend is: ~ is a home, and what is relative is so to the project.

@@ -61,7 +61,7 @@ func (a *application) newBootstrap(p *pinner, answers io.Reader) *bootstrap.Boot
 				return s.seal()
 			},
 			Render: func(context.Context) error {
-				err := a.render(on.Project, []string{on.short()}, on.dryRun)
+				err := a.render(on.Project, []string{on.Short()}, on.dryRun)
 				if errors.Is(err, errStale) {
 					on.sayf("would render these")
 					return nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -66,9 +65,6 @@ func (o *onStack) File() string {
 	return o.Stack.File()
 }
 
-// short is the stack's name without its owner and project.
-func (o *onStack) short() string { return path.Base(o.Name) }
-
 // load reads the config; the keys need not be there yet.
 func (o *onStack) load(ctx context.Context) (*config.Config, error) {
 	return o.Config(ctx, config.SkipSecrets())
@@ -106,7 +102,7 @@ func (o *onStack) makeKeys(ctx context.Context) error {
 	}
 	if cfg.Secrets.DeployKey != "" {
 		if _, err := seal.AuthorizedKey(cfg.Secrets.DeployKey); err != nil {
-			return broken(err, "replace it with: make rotate-deploy-key STACK="+o.short())
+			return broken(err, "replace it with: make rotate-deploy-key STACK="+o.Short())
 		}
 	}
 	noSealing, noDeploy := len(cfg.Sealing.Keys) == 0, cfg.Secrets.DeployKey == ""
@@ -134,7 +130,7 @@ func (o *onStack) makeKeys(ctx context.Context) error {
 		}
 		o.register(cfg)
 	}
-	o.nextf("commit %s, then make seal STACK=%s", o.File(), o.short())
+	o.nextf("commit %s, then make seal STACK=%s", o.File(), o.Short())
 	return nil
 }
 
@@ -191,7 +187,7 @@ func beginOf(keys []config.SealingKey, now time.Time) (time.Time, error) {
 }
 
 func (o *onStack) setDeployKey(ctx context.Context) error {
-	private, public, err := seal.NewDeployKey("flux-" + o.short())
+	private, public, err := seal.NewDeployKey("flux-" + o.Short())
 	if err != nil {
 		return err
 	}
@@ -313,7 +309,7 @@ func (o *onStack) rotateSealing(ctx context.Context, answers io.Reader) error {
 		return err
 	}
 	if len(cfg.Sealing.Keys) == 0 {
-		return fmt.Errorf("stack %s has no sealing key yet; make it with: make keys STACK=%s", o.Name, o.short())
+		return fmt.Errorf("stack %s has no sealing key yet; make it with: make keys STACK=%s", o.Name, o.Short())
 	}
 	if o.dryRun {
 		o.sayf("would add a sealing key to the %d of stack %s, in %s; it seals from then on", len(cfg.Sealing.Keys), o.Name, o.File())
@@ -326,7 +322,7 @@ func (o *onStack) rotateSealing(ctx context.Context, answers io.Reader) error {
 		return err
 	}
 	o.nextf("commit %s, and pulumi up, which gives the key to the cluster; after it make seal STACK=%s, commit and push: "+
-		"what is pushed before stays closed until the key is there", o.File(), o.short())
+		"what is pushed before stays closed until the key is there", o.File(), o.Short())
 	return nil
 }
 
@@ -336,7 +332,7 @@ func (o *onStack) rotateDeploy(ctx context.Context, answers io.Reader) error {
 		return err
 	}
 	if cfg.Secrets.DeployKey == "" {
-		return fmt.Errorf("stack %s has no deploy key yet; make it with: make keys STACK=%s", o.Name, o.short())
+		return fmt.Errorf("stack %s has no deploy key yet; make it with: make keys STACK=%s", o.Name, o.Short())
 	}
 	if o.dryRun {
 		o.sayf("would replace the deploy key of stack %s, in %s", o.Name, o.File())

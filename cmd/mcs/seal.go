@@ -66,7 +66,7 @@ func (o *onStack) sealer(ctx context.Context) (*sealer, error) {
 		return nil, err
 	}
 	if len(cfg.Sealing.Keys) == 0 {
-		return nil, fmt.Errorf("stack %s has no sealing key; make it with: make keys STACK=%s", o.Name, o.short())
+		return nil, fmt.Errorf("stack %s has no sealing key; make it with: make keys STACK=%s", o.Name, o.Short())
 	}
 	images, err := workloads.LoadImages(filepath.Join(o.Project, cfg.Images))
 	if err != nil {
@@ -83,7 +83,7 @@ func (o *onStack) sealer(ctx context.Context) (*sealer, error) {
 
 // path of a file of the stack, in the project.
 func (s *sealer) path(file string) string {
-	return filepath.FromSlash(path.Join(render.Folder(s.short()), file))
+	return filepath.FromSlash(path.Join(render.Folder(s.Short()), file))
 }
 
 func (s *sealer) seal() error {
@@ -115,7 +115,7 @@ func (s *sealer) seal() error {
 	}
 	s.sayf("%d sealed files of stack %s stay as they are", len(sealed)-len(changed), s.Name)
 	if len(changed)+len(useless) > 0 && !s.dryRun {
-		s.nextf("make render STACK=%s, then commit and push", s.short())
+		s.nextf("make render STACK=%s, then commit and push", s.Short())
 	}
 	return nil
 }
@@ -167,7 +167,7 @@ func (s *sealer) check() error {
 		return err
 	}
 	for _, problem := range problems {
-		s.sayf("%s/%s", render.Folder(s.short()), problem)
+		s.sayf("%s/%s", render.Folder(s.Short()), problem)
 	}
 	if len(problems) > 0 {
 		return errUnsealed
