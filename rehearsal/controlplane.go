@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +26,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 )
 
 const (
@@ -280,8 +282,12 @@ func (r *Rehearsal) createControlPlane(ctx context.Context) error {
 	if err := r.linkTools(); err != nil {
 		return err
 	}
+	kwokctlConfig, err := r.writeKwokConfig()
+	if err != nil {
+		return err
+	}
 	args := []string{
-		"create", "cluster", "--runtime", "binary",
+		"create", "cluster", "--runtime", "binary", "--config", kwokctlConfig,
 		// kwokctl adds its context to a kubeconfig: not to the user's.
 		"--kubeconfig", r.folder.join("kwok", "kubeconfig"),
 		"--secure-port", "--kube-authorization", "--kube-admission",
@@ -324,6 +330,34 @@ func (r *Rehearsal) createControlPlane(ctx context.Context) error {
 		return fmt.Errorf("recording the cluster's identity: %w", err)
 	}
 	return nil
+}
+
+// readyAgain is a stage that kwok plays beside its own.
+//
+//go:embed kwok/ready-again.yaml
+var readyAgain []byte
+
+// writeKwokConfig has kwok read our stage too, and gives the file that tells kwokctl so. It is not
+// in that file itself: kwokctl would leave out the stages that kwok has.
+func (r *Rehearsal) writeKwokConfig() (string, error) {
+	stage, config := r.folder.join("kwok", "ready-again.yaml"), r.folder.join("kwok", "kwokctl.yaml")
+	data, err := yaml.Marshal(map[string]any{
+		"apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+		"kind":       "KwokctlConfiguration",
+		"componentsPatches": []any{map[string]any{
+			"name":      "kwok-controller",
+			"extraArgs": []any{map[string]any{"key": "config", "value": stage}},
+		}},
+	})
+	if err != nil {
+		return "", fmt.Errorf("writing kwok's config: %w", err)
+	}
+	for path, data := range map[string][]byte{stage: readyAgain, config: data} {
+		if err := writePrivate(path, data); err != nil {
+			return "", fmt.Errorf("writing kwok's config: %w", err)
+		}
+	}
+	return config, nil
 }
 
 // kwokctl runs it with a home and a work folder of the rehearsal's own.

@@ -125,6 +125,7 @@ func developmentsLife(t *testing.T) {
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
 	s.step("each controller may do what it wants to", s.assertNothingForbidden)
+	s.step("pods are ready again once their machine is back", s.assertReadyAgain)
 	var changes []rehearsal.Change
 	s.step("one changed value changes one field of one object", func(t *testing.T) {
 		s.Set("hvac.interval", "7m")
@@ -216,6 +217,30 @@ func (s *stage) cordon(t *testing.T, closed bool) {
 		patch := fmt.Appendf(nil, `{"spec": {"unschedulable": %t}}`, closed)
 		require.NoError(t, c.Patch(t.Context(), &node, client.RawPatch(types.MergePatchType, patch)))
 	}
+}
+
+// assertReadyAgain marks pods as the node controller does while it hears nothing of a machine.
+func (s *stage) assertReadyAgain(t *testing.T) {
+	c, err := s.Client()
+	require.NoError(t, err)
+	var pods corev1.PodList
+	require.NoError(t, c.List(t.Context(), &pods))
+	marked := 0
+	for _, pod := range pods.Items {
+		for i := range pod.Status.Conditions {
+			if condition := &pod.Status.Conditions[i]; condition.Type == corev1.PodReady && pod.Status.Phase == corev1.PodRunning {
+				condition.Status = corev1.ConditionFalse
+				require.NoError(t, c.Status().Update(t.Context(), &pod))
+				marked++
+			}
+		}
+	}
+	require.Positive(t, marked)
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		report, err := s.Status(s.t.Context())
+		require.NoError(t, err)
+		assert.True(t, report.OK())
+	}, time.Minute, 200*time.Millisecond)
 }
 
 // assertUnschedulable closes every node to new pods and rolls one.
