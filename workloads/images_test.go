@@ -71,7 +71,7 @@ func TestImages_SealedSecretsIsTheReleaseThatTheToolsPin(t *testing.T) {
 	const image = "docker.io/bitnami/sealed-secrets-controller"
 	for _, require := range file.Require {
 		if require.Mod.Path == "github.com/bitnami/sealed-secrets" {
-			assert.Equal(t, image+":"+require.Mod.Version[1:], images(t)[image])
+			assert.Equal(t, image+":"+require.Mod.Version[1:], imageList(t)[image])
 			return
 		}
 	}

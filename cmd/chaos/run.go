@@ -52,6 +52,9 @@ func run(ctx context.Context, o *options, log *slog.Logger, out io.Writer) error
 			}
 		}
 		if err != nil {
+			if len(results) > 0 { // hours may be in it
+				fmt.Fprintf(out, "%s\nCut short after %d tries.\n", page(results, skipped, o), len(results))
+			}
 			return err
 		}
 	}

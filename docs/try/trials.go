@@ -94,7 +94,7 @@ var trials = []trial{
 	answered("make rotate-deploy-key STACK=production", "y"),
 	answered("make rotate-sealing-key STACK=production", "y"),
 	typed("git pull --rebase --autostash"),
-	typed("git add Pulumi.production.yaml manifests workloads/testdata && git commit -m 'What changed' && git push"),
+	typed("git add Pulumi.production.yaml manifests && git commit -m 'What changed' && git push"),
 	typedAs("git add Pulumi.production.yaml manifests && git commit -m 'Production from Git' && git push",
 		"git add Pulumi.production.yaml manifests && (git diff --cached --quiet || git commit -m 'Production from Git') && git push"),
 	typed("git push"),
@@ -104,8 +104,6 @@ var trials = []trial{
 	typed("go run ./tools/build k3d"),
 	typedAs("go run ./tools/build -v TOOL", "go run ./tools/build -v kwok"),
 	typed("make golden render generate"),
-	typed("make golden render"),
-	typed("make golden"),
 	typed("make test-unit"),
 	typed("sed 's/development/lab/' Pulumi.development.yaml > Pulumi.lab.yaml"),
 	typedAs("make manifests-diff", "make manifests-diff BASE=HEAD"),
@@ -208,7 +206,7 @@ cat $BLOCKS/2 >> manifests/images/kustomization.yaml`, says: map[string]string{"
 	"Add a device": {
 		before: `line=$(grep -- '- {name: switch' $BLOCKS/1)
 sed -i "/name: edgemax/i\\$line" Pulumi.development.yaml Pulumi.production.yaml`,
-		says: map[string]string{"make golden render": "/prometheus/"},
+		says: map[string]string{"make render": "/prometheus/"},
 	},
 	"Add a stack": {says: map[string]string{"make render": "manifests/lab/", "make up STACK=lab": "chat-hvac"}},
 }

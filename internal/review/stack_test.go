@@ -8,25 +8,36 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nullify005/manager-cluster-state/render"
 )
 
-// ours is a repository of this project's own files, as far as manifests depend on them.
+// ours is a repository of this project's own files, as far as manifests depend on them, but for what
+// an owner has set.
 func ours(t *testing.T) (*repository, *Args) {
 	t.Helper()
 	top := filepath.Join("..", "..")
+	args := &Args{Project: "manager-cluster-state", Stacks: []string{"development", "production"}, Base: "main"}
+	from := map[string]string{"Pulumi.yaml": top, "manifests/images/kustomization.yaml": top}
+	for _, stack := range args.Stacks {
+		from["Pulumi."+stack+".yaml"] = filepath.Join(top, "workloads", "testdata")
+	}
 	files := map[string]string{}
-	for _, name := range []string{"Pulumi.yaml", "Pulumi.development.yaml", "Pulumi.production.yaml"} {
-		content, err := os.ReadFile(filepath.Join(top, name))
+	for name, folder := range from {
+		content, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(name)))
 		require.NoError(t, err)
 		files[name] = string(content)
 	}
 	r := commits(t, files)
-	require.NoError(t, os.CopyFS(filepath.Join(r.folder, "manifests"), os.DirFS(filepath.Join(top, "manifests"))))
-	r.commit(t, nil)
-	return r, &Args{
-		Project: "manager-cluster-state", ProjectDir: r.folder,
-		Stacks: []string{"development", "production"}, Base: "main",
+	args.ProjectDir = r.folder
+	for _, stack := range args.Stacks {
+		want, have, err := render.Stack(args.Project, r.folder, stack)
+		require.NoError(t, err)
+		_, err = render.Write(filepath.Join(r.folder, filepath.FromSlash(render.Folder(stack))), want, have)
+		require.NoError(t, err)
 	}
+	r.commit(t, nil)
+	return r, args
 }
 
 func (r *repository) replace(t *testing.T, name, old, with string) {
