@@ -19,6 +19,7 @@ import (
 // workflow is what the rules ask of one.
 type workflow struct {
 	On          yaml.Node            `yaml:"on"`
+	Env         yaml.Node            `yaml:"env"`
 	Permissions map[string]string    `yaml:"permissions"`
 	Concurrency *concurrency         `yaml:"concurrency"`
 	Jobs        map[string]yaml.Node `yaml:"jobs"`
@@ -31,10 +32,12 @@ type concurrency struct {
 
 type job struct {
 	If          string            `yaml:"if"`
+	Needs       yaml.Node         `yaml:"needs"`
 	Uses        string            `yaml:"uses"`
 	Environment string            `yaml:"environment"`
 	Permissions map[string]string `yaml:"permissions"`
 	Timeout     int               `yaml:"timeout-minutes"`
+	RunsOn      yaml.Node         `yaml:"runs-on"`
 	Container   yaml.Node         `yaml:"container"`
 	Services    yaml.Node         `yaml:"services"`
 	Steps       []step            `yaml:"steps"`
@@ -48,12 +51,15 @@ type step struct {
 
 const (
 	sameRepository = "github.event.pull_request.head.repo.full_name == github.repository"
+	ofMain         = "github.ref == 'refs/heads/main'"
 	checkout       = "actions/checkout@"
+	cache          = "actions/cache"
+	setUpGo        = "actions/setup-go@"
 	production     = "production"
 )
 
 var (
-	usesLine = regexp.MustCompile(`(?m)^[ -]*uses: *(.*)$`)
+	secrets  = regexp.MustCompile(`(?i)\bsecrets\b`)
 	pinned   = regexp.MustCompile(`^([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)$`)
 	makeLine = regexp.MustCompile(`^make((?: --silent)?(?: [a-z-]+)+)((?: [A-Z]\w*=\S+)*)( \| tee [\w.]+)?( >> "\$GITHUB_(?:STEP_SUMMARY|PATH)")?$`)
 	trigger  = regexp.MustCompile(`^(pull_request|push|workflow_dispatch|schedule)$`)
@@ -67,10 +73,13 @@ func violations(content string, targets map[string]bool) []string {
 	if err := yaml.Unmarshal([]byte(content), &flow); err != nil {
 		return []string{err.Error()}
 	}
-	for _, match := range usesLine.FindAllStringSubmatch(content, -1) {
-		if !pinned.MatchString(match[1]) {
-			breaks("%s: not pinned by a commit, with its version as a comment", match[1])
+	for _, action := range actions(content) {
+		if !pinned.MatchString(action) {
+			breaks("%s: not pinned by a commit, with its version as a comment", action)
 		}
+	}
+	if text, err := yaml.Marshal(&flow.Env); err != nil || secrets.Match(text) {
+		breaks("env at the top gives a secret to every job")
 	}
 	if flow.Permissions == nil || len(flow.Permissions) > 0 {
 		breaks("permissions at the top are not {}")
@@ -94,8 +103,11 @@ func violations(content string, targets map[string]bool) []string {
 		for _, rule := range one.violations(string(text), slices.Contains(triggers, "pull_request"), targets) {
 			breaks("job %s: %s", name, rule)
 		}
-		if one.Environment != production {
+		if !strings.EqualFold(one.Environment, production) { // GitHub knows no difference
 			continue
+		}
+		if one.Needs.IsZero() && !one.onlyIf(ofMain) {
+			breaks("job %s: of production, and not of main alone", name)
 		}
 		if !slices.Equal(triggers, []string{"workflow_dispatch"}) {
 			breaks("job %s: of production, and not by hand alone", name)
@@ -106,6 +118,42 @@ func violations(content string, targets map[string]bool) []string {
 	}
 	return broken
 }
+
+// actions are what a workflow uses, each with its comment, wherever and however it is written.
+func actions(content string) []string {
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(content), &document); err != nil {
+		return []string{err.Error()}
+	}
+	var found []string
+	var walk func(node *yaml.Node)
+	walk = func(node *yaml.Node) {
+		for i, child := range node.Content {
+			if node.Kind == yaml.MappingNode && i%2 == 1 && strings.EqualFold(node.Content[i-1].Value, "uses") {
+				found = append(found, strings.TrimSpace(child.Value+" "+child.LineComment))
+			}
+			walk(child)
+		}
+	}
+	walk(&document)
+	return found
+}
+
+// onlyIf says whether a job runs on no other condition's strength.
+func (j *job) onlyIf(condition string) bool {
+	if strings.Contains(j.If, "||") {
+		return false
+	}
+	for term := range strings.SplitSeq(j.If, "&&") {
+		if strings.TrimSpace(term) == condition {
+			return true
+		}
+	}
+	return false
+}
+
+// is says whether the step uses an action; GitHub minds no case.
+func (s *step) is(action string) bool { return strings.HasPrefix(strings.ToLower(s.Uses), action) }
 
 func triggersOf(on *yaml.Node) []string {
 	switch on.Kind {
@@ -146,11 +194,15 @@ func (j *job) violations(text string, onPullRequest bool, targets map[string]boo
 			breaks("may write %s", scope)
 		}
 	}
-	ofThisRepository := strings.Contains(j.If, sameRepository)
+	ofThisRepository := j.onlyIf(sameRepository)
 	if writes && !ofThisRepository {
 		breaks("may write, and is not for branches of this repository alone")
 	}
-	if strings.Contains(text, "secrets.") {
+	if text, err := yaml.Marshal(&j.RunsOn); onPullRequest && (err != nil || strings.Contains(string(text), "self-hosted")) {
+		breaks("runs what a pull request wrote inside of the house")
+	}
+	secret := secrets.MatchString(text)
+	if secret {
 		if j.Environment == "" {
 			breaks("has a secret, and no environment that guards it")
 		}
@@ -158,10 +210,13 @@ func (j *job) violations(text string, onPullRequest bool, targets map[string]boo
 			breaks("has a secret, and is not for branches of this repository alone")
 		}
 	}
-	checksOut := slices.ContainsFunc(j.Steps, func(s step) bool { return strings.HasPrefix(s.Uses, checkout) })
+	checksOut := slices.ContainsFunc(j.Steps, func(s step) bool { return s.is(checkout) })
 	for _, s := range j.Steps {
-		if strings.HasPrefix(s.Uses, checkout) && s.With["persist-credentials"] != false {
+		if s.is(checkout) && s.With["persist-credentials"] != false {
 			breaks("a checkout leaves its token in the work tree")
+		}
+		if secret && (s.is(cache) || s.is(setUpGo) && s.With["cache"] != false) {
+			breaks("has a secret, and runs what another run has left in a cache")
 		}
 		if strings.Contains(s.Run, "${{") {
 			breaks("a value goes into a script as text; hand it over in env")
@@ -235,9 +290,9 @@ func TestWorkflows_KeepToTheRules(t *testing.T) {
 func TestWorkflows_AnActionIsOneCommitEverywhere(t *testing.T) {
 	commits := map[string]string{}
 	for file, content := range workflows(t) {
-		for _, match := range usesLine.FindAllStringSubmatch(content, -1) {
-			parts := pinned.FindStringSubmatch(match[1])
-			require.NotNil(t, parts, match[1])
+		for _, action := range actions(content) {
+			parts := pinned.FindStringSubmatch(action)
+			require.NotNil(t, parts, action)
 			repository := strings.Join(strings.Split(parts[1], "/")[:2], "/")
 			pin := parts[2] + " " + parts[3]
 			if was, seen := commits[repository]; seen {
@@ -267,6 +322,9 @@ jobs:
       - uses: actions/checkout@0123456789012345678901234567890123456789 # v1.2.3
         with:
           persist-credentials: false
+      - uses: actions/setup-go@0123456789012345678901234567890123456789 # v1.2.3
+        with:
+          cache: false
       - run: make --silent lint A=b | tee x.md >> "$GITHUB_STEP_SUMMARY"
         env:
           A: ${{ secrets.A }}
@@ -278,6 +336,7 @@ concurrency: {group: production, cancel-in-progress: false}
 jobs:
   up:
     environment: production
+    if: github.ref == 'refs/heads/main'
     timeout-minutes: 5
     permissions: {}
     steps: []
@@ -290,6 +349,8 @@ func TestWorkflows_EachRuleIsHeld(t *testing.T) {
 	for _, c := range []struct{ workflow, old, with, want string }{
 		{lawful, "0123456789012345678901234567890123456789 # v1.2.3", "v1.2.3", "not pinned by a commit"},
 		{lawful, " # v1.2.3", "", "not pinned by a commit"},
+		{lawful, "      - run", "      - {uses: evil/x@main}\n      - run", "evil/x@main: not pinned by a commit"},
+		{lawful, "      - run", "      - \"uses\": evil/x@main\n      - run", "evil/x@main: not pinned by a commit"},
 		{lawful, "permissions: {}\n", "", "permissions at the top are not {}"},
 		{lawful, "permissions: {}\n", "permissions: {contents: read}\n", "permissions at the top are not {}"},
 		{lawful, "concurrency: {group: a}\n", "", "no concurrency group"},
@@ -301,12 +362,22 @@ func TestWorkflows_EachRuleIsHeld(t *testing.T) {
 		{lawful, "    runs-on", "    container: debian\n    runs-on", "in what no laptop has"},
 		{lawful, "    if: github.event.pull_request.head.repo.full_name == github.repository\n", "", "may write, and is not for branches of this repository"},
 		{lawful, "    if: github.event.pull_request.head.repo.full_name == github.repository\n", "", "has a secret, and is not for branches of this repository"},
+		{lawful, "== github.repository", "== github.repository || true", "has a secret, and is not for branches of this repository"},
 		{lawful, "    environment: preview\n", "", "no environment that guards it"},
+		{strings.Replace(lawful, "    environment: preview\n", "", 1), "secrets.A", "toJSON(secrets)", "no environment that guards it"},
+		{strings.Replace(lawful, "    environment: preview\n", "", 1), "secrets.A", "Secrets['A']", "no environment that guards it"},
+		{lawful, "jobs:", "env: {A: '${{ secrets.A }}'}\njobs:", "gives a secret to every job"},
+		{lawful, "          cache: false\n", "          go-version: 1\n", "left in a cache"},
+		{lawful, "      - run", "      - uses: actions/cache/restore@0123456789012345678901234567890123456789 # v1.2.3\n      - run", "left in a cache"},
+		{lawful, "ubuntu-24.04", "[self-hosted, home]", "inside of the house"},
 		{lawful, "        with:\n          persist-credentials: false\n", "", "leaves its token"},
+		{strings.Replace(lawful, "          persist-credentials: false\n", "          a: b\n", 1), "actions/checkout", "Actions/Checkout", "leaves its token"},
 		{lawful, "make --silent lint A=b", "make lint A=${{ github.head_ref }}", "goes into a script as text"},
 		{lawful, "make --silent lint", "make --silent tests", "make tests is no target"},
 		{lawful, "run: make --silent lint", "run: curl x | make lint", "not a make target: curl"},
 		{lawful, "A=b", "A=b; curl x", "not a make target: make"},
+		{byHand, "    if: github.ref == 'refs/heads/main'\n", "", "not of main alone"},
+		{strings.Replace(byHand, "on: workflow_dispatch", "on: push", 1), "environment: production", "environment: Production", "not by hand alone"},
 		{byHand, "on: workflow_dispatch", "on: [workflow_dispatch, push]", "not by hand alone"},
 		{byHand, "cancel-in-progress: false", "cancel-in-progress: true", "cut another short"},
 		{byHand, "group: production", "group: 'a-${{ github.ref }}'", "two may run at once"},
