@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,8 @@ type Stack struct {
 	Env []string
 	// ConfigFile is the stack file; empty means the stack's own in the project.
 	ConfigFile string
+
+	shown atomic.Pointer[os.Process] // the command that a person reads along, while it runs
 }
 
 // Environ is pulumi's environment, a copy.
@@ -236,12 +239,12 @@ func (s *Stack) exec(ctx context.Context, stdin string, args ...string) ([]byte,
 }
 
 // command is pulumi, which is asked once to stop, and then has some time to finish what it has begun
-// and keep its state whole.
+// and keep its state whole; with no grace, as much as it needs.
 func (s *Stack) command(ctx context.Context, grace time.Duration, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, s.Program(), args...)
 	cmd.Env = append(s.Environ(), "PULUMI_SKIP_UPDATE_CHECK=true")
 	// A group of its own: the terminal's Ctrl-C reaches us alone, and we pass it on. A second one
-	// would have pulumi stop at once, with its state not whole.
+	// has pulumi drop what it has begun: see Interrupt.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = grace
@@ -372,6 +375,13 @@ func (s *Stack) Up(ctx context.Context, out io.Writer) error {
 	return s.show(ctx, out, "up", "--yes", "--skip-preview")
 }
 
+// Interrupt asks a preview or an update that runs to drop what it has begun and save its state, which
+// is what pulumi takes a second Ctrl-C for. It says whether one runs.
+func (s *Stack) Interrupt() bool {
+	process := s.shown.Load()
+	return process != nil && process.Signal(os.Interrupt) == nil
+}
+
 // show runs a command for a person to read along.
 func (s *Stack) show(ctx context.Context, out io.Writer, args ...string) error {
 	command := args[0]
@@ -383,9 +393,17 @@ func (s *Stack) show(ctx context.Context, out io.Writer, args ...string) error {
 		}
 		args = append(args, "--config-file", file)
 	}
-	cmd := s.command(ctx, time.Minute, args...)
+	// However long a step takes that can't be stopped: a pulumi that is killed leaves the stack locked,
+	// and doesn't know what it has made.
+	cmd := s.command(ctx, 0, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Run(); err != nil {
+	err := cmd.Start()
+	if err == nil {
+		s.shown.Store(cmd.Process)
+		err = cmd.Wait()
+		s.shown.Store(nil)
+	}
+	if err != nil {
 		return fmt.Errorf("pulumi %s of stack %s: %w", command, s.Name, errors.Join(ctx.Err(), err))
 	}
 	return nil

@@ -2,10 +2,13 @@ package stack_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -183,9 +186,8 @@ func TestStack_SaysWhatPulumiSaidAndWhatToDo(t *testing.T) {
 		"an option":      {func(s *stack.Stack) { s.Name = "--help" }, []string{`"--help" is no name of a stack`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := *made
-			s.Env = append([]string{}, made.Env...)
-			c.change(&s)
+			s := &stack.Stack{Project: made.Project, Name: made.Name, Pulumi: made.Pulumi, Env: slices.Clone(made.Env), ConfigFile: made.ConfigFile}
+			c.change(s)
 			_, err := s.Config(t.Context(), config.SkipSecrets())
 			for _, want := range c.want {
 				require.ErrorContains(t, err, want)
@@ -212,26 +214,59 @@ func withoutPassphrase(env []string) []string {
 // The terminal sends Ctrl-C to each process of its foreground group; we send it on, and two of them
 // would have pulumi drop what it has begun.
 func TestStack_PulumiIsInterruptedOnceAndMayFinish(t *testing.T) {
-	folder := t.TempDir()
-	program, record := filepath.Join(folder, "pulumi"), filepath.Join(folder, "record")
-	require.NoError(t, os.WriteFile(program, []byte(`#!/bin/sh
-trap 'echo interrupted >> "$RECORD"; exit 1' INT
-ps -o pgid= -p $$ > "$RECORD.new" && mv "$RECORD.new" "$RECORD"
-while :; do sleep 0.05; done
-`), 0o700))
-	s := &stack.Stack{Project: folder, Name: "production", Pulumi: program, Env: append(os.Environ(), "RECORD="+record)}
+	s, record := stubborn(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Up(ctx, io.Discard) }()
-	require.Eventually(t, func() bool { _, err := os.Stat(record); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(record()) > 0 }, 10*time.Second, 10*time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
-	content, err := os.ReadFile(record)
-	require.NoError(t, err)
-	lines := strings.Fields(string(content))
-	require.Len(t, lines, 2, "%q", lines)
+	lines := record()
 	assert.NotEqual(t, strconv.Itoa(syscall.Getpgrp()), lines[0], "a group of its own")
-	assert.Equal(t, "interrupted", lines[1])
+	assert.Equal(t, []string{"interrupted", "finished"}, lines[1:])
+	assert.False(t, s.Interrupt(), "it has ended")
+}
+
+// Whoever can't wait for that says so.
+func TestStack_PulumiIsInterruptedTwiceIfItIsAskedFor(t *testing.T) {
+	s, record := stubborn(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Up(ctx, io.Discard) }()
+	require.Eventually(t, func() bool { return len(record()) > 0 }, 10*time.Second, 10*time.Millisecond)
+	cancel()
+	require.Eventually(t, func() bool { return len(record()) > 1 }, 10*time.Second, 10*time.Millisecond)
+	assert.True(t, s.Interrupt())
+	require.ErrorIs(t, <-ended, context.Canceled)
+	assert.Equal(t, []string{"interrupted", "interrupted", "dropped"}, record()[1:])
+}
+
+// stubborn is a stack whose pulumi takes its time after an interrupt, and what that has written: its
+// group, and what became of it.
+func stubborn(t *testing.T) (s *stack.Stack, record func() []string) {
+	t.Helper()
+	folder := t.TempDir()
+	program, path := filepath.Join(folder, "pulumi"), filepath.Join(folder, "record")
+	require.NoError(t, os.WriteFile(program, []byte(`#!/bin/sh
+times=0
+trap 'echo interrupted >> "$RECORD"; times=$((times + 1))' INT
+ps -o pgid= -p $$ > "$RECORD.new" && mv "$RECORD.new" "$RECORD"
+while [ $times = 0 ]; do sleep 0.05; done
+for i in 1 2 3 4 5 6 7 8 9 10; do
+	sleep 0.1
+	[ $times = 1 ] || { echo dropped >> "$RECORD"; exit 1; }
+done
+echo finished >> "$RECORD"
+exit 1
+`), 0o700))
+	s = &stack.Stack{Project: folder, Name: "production", Pulumi: program, Env: append(os.Environ(), "RECORD="+path)}
+	return s, func() []string {
+		content, err := os.ReadFile(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			require.NoError(t, err)
+		}
+		return strings.Fields(string(content))
+	}
 }
 
 func TestPending_SaysWhyAPreviewFails(t *testing.T) {

@@ -44,8 +44,6 @@ it would do, and ends with pulumi preview where that is possible.`,
 
 func (a *application) newBootstrap(p *pinner, answers io.Reader) *bootstrap.Bootstrap {
 	on := p.onStack
-	// Each question takes its own line of what is typed beforehand.
-	answers = &oneByOne{answers}
 	return &bootstrap.Bootstrap{
 		Stack: &on.Stack, Out: on.out, DryRun: on.dryRun,
 		Actions: bootstrap.Actions{
@@ -82,14 +80,4 @@ func (a *application) explainBootstrap(err error) error {
 		return errSilent
 	}
 	return err
-}
-
-// oneByOne hands out a byte at a time, so that nobody reads more than a line.
-type oneByOne struct{ io.Reader }
-
-func (o *oneByOne) Read(into []byte) (int, error) {
-	if len(into) == 0 {
-		return 0, nil
-	}
-	return o.Reader.Read(into[:1])
 }

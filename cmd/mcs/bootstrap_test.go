@@ -33,7 +33,7 @@ func TestBootstrap_ADryRunRunsTheOtherCommandsDry(t *testing.T) {
 }
 
 func TestBootstrap_EachQuestionTakesItsOwnLine(t *testing.T) {
-	answers := &oneByOne{strings.NewReader("n\ny\n")}
+	answers := strings.NewReader("n\ny\n")
 	var out strings.Builder
 	assert.False(t, ask(t.Context(), answers, &out, "First?"))
 	assert.True(t, ask(t.Context(), answers, &out, "Second?"))

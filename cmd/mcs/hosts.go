@@ -127,6 +127,9 @@ between.`,
 // errUntrusted ends a trust that has told which machines it left alone.
 var errUntrusted = errors.New("not every machine's host key is kept; see above")
 
+// errJumpAlone ends a trust whose second question was answered with no.
+var errJumpAlone = errors.New("not confirmed: the jump host's key is kept, and those of the others are not")
+
 func (o *onStack) trust(ctx context.Context, answers io.Reader, replace []string) error {
 	cfg, err := o.machines(ctx)
 	if err != nil {
@@ -148,7 +151,11 @@ func (o *onStack) trust(ctx context.Context, answers io.Reader, replace []string
 			o.sayf("%s is offline, so its key is not read", node.Name)
 		}
 	}
-	if err := t.trust(ctx, hosts.All(cfg, hosts.ForStack(o.Name))); err != nil {
+	err = t.trust(ctx, hosts.All(cfg, hosts.ForStack(o.Name)))
+	if errors.Is(err, errDeclined) && t.written > 0 {
+		return errJumpAlone
+	}
+	if err != nil {
 		return err
 	}
 	if t.written > 0 {

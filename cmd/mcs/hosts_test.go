@@ -197,9 +197,13 @@ func TestHostsTrust_TheJumpHostComesFirst(t *testing.T) {
 	out, err = on(t, s, "n\n", "hosts", "trust")
 	require.ErrorIs(t, err, errDeclined)
 	assert.NotContains(t, out, kiwipi.fingerprint)
-	succeeds(t, s, "hosts", "trust", "--yes")
+	_, err = on(t, s, "y\nn\n", "hosts", "trust")
+	require.ErrorIs(t, err, errJumpAlone)
 	cluster := loaded(t, s).Cluster
 	assert.Equal(t, jump.line, cluster.SSH.Jump.HostKey)
+	assert.Empty(t, cluster.Nodes[1].HostKey)
+	succeeds(t, s, "hosts", "trust", "--yes")
+	cluster = loaded(t, s).Cluster
 	assert.Equal(t, orangepi.line, cluster.Nodes[1].HostKey)
 	succeeds(t, s, "hosts", "check")
 }

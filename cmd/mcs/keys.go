@@ -37,6 +37,7 @@ type onStack struct {
 // stackCommand is a command with the flags that name a stack.
 func (a *application) stackCommand(command *cobra.Command, on *onStack) *cobra.Command {
 	on.out = a.stdout
+	a.stacks = append(a.stacks, on)
 	flags := command.PersistentFlags()
 	flags.StringVarP(&on.Name, "stack", "s", "development", "stack to work on")
 	flags.StringVar(&on.Project, "project", ".", "folder of Pulumi.yaml")
@@ -362,7 +363,7 @@ func ask(ctx context.Context, answers io.Reader, out io.Writer, question string)
 	fmt.Fprint(out, question+" [y/N] ")
 	said := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(answers).ReadString('\n') // what was typed before it ended counts
+		line, _ := bufio.NewReader(&oneByOne{answers}).ReadString('\n') // what was typed before it ended counts
 		said <- line
 	}()
 	answer := ""
@@ -374,4 +375,15 @@ func ask(ctx context.Context, answers io.Reader, out io.Writer, question string)
 		fmt.Fprintln(out) // there is nobody who ended the line
 	}
 	return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer)))
+}
+
+// oneByOne hands out a byte at a time, so that each question takes its own line of what is typed
+// beforehand.
+type oneByOne struct{ io.Reader }
+
+func (o *oneByOne) Read(into []byte) (int, error) {
+	if len(into) == 0 {
+		return 0, nil
+	}
+	return o.Reader.Read(into[:1])
 }

@@ -36,16 +36,21 @@ func run(args []string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	app := &application{stdout: os.Stdout, log: newLogger(os.Stderr)}
+	command := app.command()
 	go func() {
 		<-signals
 		app.log.Info("stopping in good order; Ctrl-C again stops at once")
 		cancel()
 		<-signals
+		// A real stack's update that is left alone would go on behind the prompt.
+		for app.interrupt() {
+			app.log.Info("pulumi drops what it has begun, and saves its state")
+			<-signals
+		}
 		app.kill()
 		os.Exit(exitInterrupted)
 	}()
 
-	command := app.command()
 	command.SetArgs(args)
 	err := command.ExecuteContext(ctx)
 	switch {
@@ -54,6 +59,9 @@ func run(args []string) int {
 	case errors.Is(err, errSilent):
 		return exitFailure
 	case errors.Is(err, rehearsal.ErrInterrupted) || ctx.Err() != nil:
+		if !errors.Is(err, rehearsal.ErrInterrupted) && err != context.Canceled { //nolint:errorlint // what is around it says more
+			fmt.Fprintln(os.Stderr, "mcs: "+err.Error())
+		}
 		app.log.Info("interrupted: run the same command again to go on")
 		return exitInterrupted
 	default:

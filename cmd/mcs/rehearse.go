@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,12 @@ type application struct {
 
 	stack, project, folder, tools string
 	active                        atomic.Pointer[rehearsal.Rehearsal]
+	stacks                        []*onStack // one for each command that works on a real stack
+}
+
+// interrupt asks a real stack's update that runs once more to stop, and says whether there is one.
+func (a *application) interrupt() bool {
+	return slices.ContainsFunc(a.stacks, func(o *onStack) bool { return o.Interrupt() })
 }
 
 func (a *application) kill() {
