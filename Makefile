@@ -201,7 +201,7 @@ mcs:
 	@mkdir -p .tools/bin && go build -trimpath -o .tools/bin/mcs ./cmd/mcs
 
 .PHONY: chaos
-chaos: tools-rehearsal ## break what a bring-up stands on, 50 times and more, and write docs/chaos.md (hours; CHAOS='--faults disk --points 4': some of it, to look at)
+chaos: tools-rehearsal ## break what a bring-up stands on, 50 times and more, and write docs/chaos.md (hours; CHAOS='--faults kill --points 4': some of it, to look at)
 	@go build -trimpath -o .tools/bin/chaos ./cmd/chaos
 	@.tools/bin/chaos $(if $(CHAOS),$(CHAOS),--write)
 

@@ -81,6 +81,9 @@ func NewDeployKey(ctx *pulumi.Context, name string, args *DeployKeyArgs, opts ..
 	settled := args.withDefaults(ctx)
 	public, err := settled.validate()
 	token, tokenErr := providerToken(ctx, settled.Owner+"/"+settled.Repository)
+	if errors.Is(tokenErr, errNoToken) && ctx.DryRun() { // a preview asks GitHub nothing
+		tokenErr = ctx.Log.Warn(tokenErr.Error(), nil)
+	}
 	if err := errors.Join(err, tokenErr); err != nil {
 		return nil, err
 	}
@@ -178,6 +181,8 @@ func (a *DeployKeyArgs) validate() (ssh.PublicKey, error) {
 	return private.PublicKey(), errors.Join(problems...)
 }
 
+var errNoToken = errors.New("there is no GitHub token")
+
 // providerToken is what the provider must be given, as an explicit provider doesn't take its
 // token from the stack's configuration by itself. It is nil when the token is in the
 // environment, where the plugin finds it.
@@ -191,9 +196,9 @@ func providerToken(ctx *pulumi.Context, repository string) (pulumi.StringPtrInpu
 	case os.Getenv(tokenVariable) != "":
 		return nil, nil //nolint:nilnil // no input is what it is about
 	}
-	return nil, fmt.Errorf("there is no GitHub token to register the deploy key of %s with: run export %s=… or "+
+	return nil, fmt.Errorf("%w to register the deploy key of %s with: run export %s=… or "+
 		"pulumi config set --secret %s; a fine-grained token of that one repository will do, with the permission "+
-		"Administration: read and write", repository, tokenVariable, tokenKey)
+		"Administration: read and write", errNoToken, repository, tokenVariable, tokenKey)
 }
 
 // shortName is a key's name among resources: the first 8 bytes of its SHA-256, in hex.

@@ -55,6 +55,9 @@ func inConfig(token string, secret bool) pulumi.RunOption {
 	}
 }
 
+// inEarnest makes it no preview.
+func inEarnest(info *pulumi.RunInfo) { info.DryRun = false }
+
 func register(recorder *pulumitest.Recorder, args *github.DeployKeyArgs, options ...pulumi.RunOption) error {
 	return recorder.Run(func(ctx *pulumi.Context) error {
 		_, err := github.NewDeployKey(ctx, "deploy-key", args)
@@ -194,7 +197,7 @@ func TestDeployKey_ItsOutputsAreKnownBeforeGitHubIsAsked(t *testing.T) {
 func TestDeployKey_EveryProblemIsToldBeforeAnythingIsRegistered(t *testing.T) {
 	t.Setenv("GITHUB_TOKEN", "")
 	recorder := &pulumitest.Recorder{}
-	err := register(recorder, &github.DeployKeyArgs{PrivateKey: "canary", BaseURL: "https://somebody:canary@github.example.net/"})
+	err := register(recorder, &github.DeployKeyArgs{PrivateKey: "canary", BaseURL: "https://somebody:canary@github.example.net/"}, inEarnest)
 	require.Error(t, err)
 	for _, want := range []string{
 		`the repository "" of ""`,
@@ -211,11 +214,20 @@ func TestDeployKey_EveryProblemIsToldBeforeAnythingIsRegistered(t *testing.T) {
 func TestDeployKey_WithoutATokenItSaysWhichOneToSet(t *testing.T) {
 	t.Setenv("GITHUB_TOKEN", "")
 	recorder := &pulumitest.Recorder{}
-	err := register(recorder, someArgs(t))
+	err := register(recorder, someArgs(t), inEarnest)
 	require.ErrorContains(t, err, "there is no GitHub token to register the deploy key of somebody/home with: run export GITHUB_TOKEN=… "+
 		"or pulumi config set --secret github:token; a fine-grained token of that one repository will do, "+
 		"with the permission Administration: read and write")
 	assert.Empty(t, recorder.All())
+}
+
+// Whoever previews need not be who may administer the repository.
+func TestDeployKey_APreviewNeedsNoToken(t *testing.T) {
+	t.Setenv("GITHUB_TOKEN", "")
+	recorder := &pulumitest.Recorder{}
+	require.NoError(t, register(recorder, someArgs(t)))
+	assert.NotContains(t, only(t, recorder, providerType).Inputs, "token")
+	only(t, recorder, keyType)
 }
 
 func TestDeployKey_ATokenInTheClearIsRefused(t *testing.T) {
