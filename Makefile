@@ -102,7 +102,8 @@ test-unit: tools-test ## run the tests that need no cluster
 
 lint: tools-lint ## check formatting, lint, known vulnerabilities
 	@out=$$(gofumpt -l $(GO_FILES)); test -z "$$out" || { echo "not gofumpt'ed; run make fmt:"; echo "$$out"; exit 1; }
-	@! GOSUMDB=off go mod tidy -diff | grep -q '^diff current/go.mod' || { echo "go.mod is not tidy; run make tidy"; exit 1; }
+	@out=$$(GOSUMDB=off go mod tidy -diff) || test -n "$$out" || { echo "whether go.mod is tidy can't be told"; exit 1; }; \
+	! echo "$$out" | grep -q '^diff current/go.mod' || { echo "go.mod is not tidy; run make tidy"; exit 1; }
 	@GOSUMDB=off go list -m -mod=mod all >/dev/null && git diff --quiet go.sum || { echo "go.sum lacks what Pulumi's Go host lists, and has it now; commit it"; exit 1; }
 	@GOSUMDB=off go -C checks mod tidy -diff >/dev/null || { echo "checks/go.mod is not tidy; run make tidy"; exit 1; }
 	@go vet ./... && go -C checks vet ./...

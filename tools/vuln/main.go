@@ -30,7 +30,7 @@ var (
 func main() {
 	err := run(context.Background(), "tools/vuln/excused.yaml", "https://vuln.go.dev", []string{"./..."}, time.Now(), os.Stdout)
 	switch {
-	case errors.Is(err, errNoDatabase):
+	case errors.Is(err, errNoDatabase) && os.Getenv("GITHUB_ACTIONS") == "": // whoever lets a change in wants to know
 		fmt.Fprintln(os.Stdout, "govulncheck skipped:", err)
 	case errors.Is(err, errFound):
 		os.Exit(1)
