@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/encoding"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/esc"
@@ -92,12 +93,12 @@ func TestStackFiles_LoadAsTheEngineGivesThem(t *testing.T) {
 				t.Context(), "test", p, esc.Value{}, stack.Config, pulumiconfig.NopEncrypter, plain{}))
 			values, secretKeys := engineValues(t, stack.Config, plain{})
 
-			_, err = config.Load(project, values, secretKeys, testNow(), config.SkipSecrets())
+			_, err = config.Load(project, values, secretKeys, time.Now(), config.SkipSecrets())
 			require.NoError(t, err)
 			// Nothing but what isn't set yet is wrong with a stack.
 			var missing []string
 			var problems config.Problems
-			if _, err = config.Load(project, values, secretKeys, testNow()); err != nil {
+			if _, err = config.Load(project, values, secretKeys, time.Now()); err != nil {
 				require.ErrorAs(t, err, &problems)
 			}
 			for _, problem := range problems {
