@@ -91,7 +91,7 @@ func TestStackFiles_LoadAsTheEngineGivesThem(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, workspace.ValidateStackConfigAndApplyProjectConfig(
 				t.Context(), "test", p, esc.Value{}, stack.Config, pulumiconfig.NopEncrypter, plain{}))
-			values, secretKeys := engineValues(t, stack.Config, plain{})
+			values, secretKeys := engineValues(t, stack.Config, marked{config.Encrypted})
 
 			_, err = config.Load(project, values, secretKeys, time.Now(), config.SkipSecrets())
 			require.NoError(t, err)
