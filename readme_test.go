@@ -41,9 +41,10 @@ func TestREADME_ItsPictureIsOfTheCatalogs(t *testing.T) {
 // Grafana, the SNMP exporter and mDNS, three apps, and six controllers of Flux as they come.
 const seedMiB = 2*256 + 2*64 + 3*32 + 6*64
 
+// The stack is as it was set out, so that what an owner sets in the real one changes no page.
 func TestDocs_TheBudgetIsProductions(t *testing.T) {
 	budget := func(observability string) *workloads.MemoryBudget {
-		s := stack(t, "production")
+		s := stack(t, asSetOut, "production")
 		s.ship(observability)
 		cfg, _, catalog := s.catalog(t)
 		made := workloads.Budget(cfg, catalog)

@@ -24,17 +24,19 @@ import (
 
 const (
 	projectDir = ".."
-	stack      = "production"
-	bot        = "chat-hvac/sealedsecret-chat-hvac.yaml"
-	poller     = "service-intesis/sealedsecret-service-intesis.yaml"
-	agent      = "snmp-exporter/sealedsecret-snmp-exporter.yaml"
+	// stackDir has the stack as it was set out, whatever an owner has set in the real one.
+	stackDir = "../workloads/testdata"
+	stack    = "production"
+	bot      = "chat-hvac/sealedsecret-chat-hvac.yaml"
+	poller   = "service-intesis/sealedsecret-service-intesis.yaml"
+	agent    = "snmp-exporter/sealedsecret-snmp-exporter.yaml"
 )
 
 // production is the stack as its program has it, with a Git host of its own.
 func production(t *testing.T) (*branch.Args, *gittest.Host) {
 	t.Helper()
 	host := gittest.Start(t)
-	cfg := stacktest.Config(t, projectDir, stack)
+	cfg := stacktest.Config(t, stackDir, stack)
 	cfg.Git.URL, cfg.Git.Branch, cfg.Git.KnownHosts = host.URL(), "main", host.KnownHosts()
 	cfg.Secrets.DeployKey = host.DeployKey(t)
 	return &branch.Args{

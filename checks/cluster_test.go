@@ -162,10 +162,10 @@ func pod(namespace, name, ip string, labels, annotations map[string]string, port
 
 func named(name string) map[string]string { return map[string]string{"app.kubernetes.io/name": name} }
 
-// production is the catalog of the real stack.
+// production is the catalog of the stack as it was set out, whatever an owner has set in the real one.
 func production(t *testing.T) []workloads.Workload {
 	t.Helper()
-	content, err := os.ReadFile("../Pulumi.production.yaml")
+	content, err := os.ReadFile("../workloads/testdata/Pulumi.production.yaml")
 	require.NoError(t, err)
 	values, secrets, err := config.ReadStackFile("manager-cluster-state", content)
 	require.NoError(t, err)

@@ -18,9 +18,10 @@ import (
 
 const projectDir = ".."
 
+// stackView is of a stack as it was set out, whatever an owner has set in the real one.
 func stackView(t *testing.T, stack string) graph.View {
 	t.Helper()
-	cfg := stacktest.Config(t, projectDir, stack)
+	cfg := stacktest.Config(t, "../workloads/testdata", stack)
 	return graph.View{Config: cfg, Catalog: stacktest.Catalog(t, projectDir, cfg)}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -189,7 +190,7 @@ func (s *stage) assertSealedInGit(t *testing.T) {
 
 func (s *stage) assertBranchIsChecked(t *testing.T) {
 	const stale = "service-intesis/deployment-service-intesis.yaml is stale"
-	s.Set("hvac.interval", "7m")
+	s.Set("hvac.interval", unusual)
 	s.said.Reset()
 	require.NoError(t, s.ShowPreview(t.Context()), "a preview only warns")
 	assert.Contains(t, s.said.String(), stale)
@@ -199,35 +200,38 @@ func (s *stage) assertBranchIsChecked(t *testing.T) {
 	require.Error(t, s.Up(t.Context(), rehearsal.UpOptions{KeepBranch: true}))
 	assert.Contains(t, s.said.String(), stale)
 	assert.NotContains(t, s.said.String(), "updated", "nothing is changed")
-	s.Set("hvac.interval", "2m")
+	s.Unset("hvac.interval")
 }
 
 // assertPush is what a person does day by day: edit, commit, push, from the clone that the
 // rehearsal made for them.
 func (s *stage) assertPush(t *testing.T) {
 	const file = "manifests/production/exporter-weather/deployment-exporter-weather.yaml"
-	push := func(from, to string) {
+	interval := regexp.MustCompile(`(- --interval\n +- )(\S+)\n`)
+	push := func(to string) (from string) {
 		s.git(t, "pull", "--quiet")
 		path := filepath.Join(s.Checkout(), filepath.FromSlash(file))
 		content, err := os.ReadFile(path)
 		require.NoError(t, err)
-		require.Contains(t, string(content), "- "+from+"\n")
-		require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(content), "- "+from+"\n", "- "+to+"\n", 1)), 0o600))
+		found := interval.FindStringSubmatch(string(content))
+		require.NotNil(t, found, string(content))
+		require.NoError(t, os.WriteFile(path, interval.ReplaceAll(content, []byte("${1}"+to+"\n")), 0o600))
 		s.git(t, "commit", "--quiet", "--all", "--message", "Ask for the weather every "+to)
 		s.git(t, "push", "--quiet")
+		return found[2]
 	}
 	start := time.Now()
-	push("2m", "3m")
+	before := push(unusual)
 	pushed := time.Now()
 	s.reconcile(t, flux.GitRepository(fluxNamespace, sourceName))
 	s.eventually(t, "the pod's new spec", func(ctx context.Context, c client.Client) (bool, error) {
 		return s.runs(ctx, c, "exporter-weather-v1", func(pod *corev1.Pod) bool {
-			return strings.Contains(strings.Join(pod.Spec.Containers[0].Args, " "), "--interval 3m")
+			return strings.Contains(strings.Join(pod.Spec.Containers[0].Args, " "), "--interval "+unusual)
 		})
 	})
 	t.Logf("commit and git push took %s, from there to the pod's new spec, Flux asked at once: %s",
 		pushed.Sub(start).Round(10*time.Millisecond), time.Since(pushed).Round(10*time.Millisecond))
-	push("3m", "2m")
+	push(before)
 	s.reconcile(t, flux.GitRepository(fluxNamespace, sourceName))
 }
 
@@ -327,7 +331,7 @@ func (s *stage) assertFluxbotsCommit(t *testing.T) {
 // assertUnready closes every node to new pods and rolls one.
 func (s *stage) assertUnready(t *testing.T) {
 	s.cordon(t, true)
-	s.Set("hvac.weatherInterval", "9m")
+	s.Set("hvac.weatherInterval", unusual)
 	s.said.Reset()
 	require.Error(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	assert.Contains(t, s.said.String(), "Kustomization flux-system/exporter-weather")
@@ -526,7 +530,7 @@ func TestSwitch(t *testing.T) {
 		s.assertOneOwner(t, "pulumi-kubernetes")
 	})
 	s.step("then a changed value and a changed secret are Pulumi's alone", func(t *testing.T) {
-		s.Set("hvac.weatherInterval", "9m")
+		s.Set("hvac.weatherInterval", unusual)
 		s.Set("hvac.slackChannel", "other") // in a file of a Secret
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 		s.assertReady(t)

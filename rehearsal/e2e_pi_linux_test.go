@@ -317,8 +317,22 @@ func (p *pis) assertNoSecretLeft(t *testing.T) {
 	t.Helper()
 	token := strings.TrimSpace(p.pis[0].Must(t, "cat /var/lib/rancher/k3s/server/node-token"))
 	require.NotEmpty(t, token)
-	out, err := exec.CommandContext(t.Context(), "grep", "-rlF", token, p.folder, p.backend).CombinedOutput()
-	require.Error(t, err, "the join token is in %s", out)
+	files := func() (string, error) {
+		out, err := exec.CommandContext(t.Context(), "grep", "-rlF", token, p.folder, p.backend).CombinedOutput()
+		return string(out), err
+	}
+	for _, folder := range []string{p.folder, p.backend} {
+		planted := filepath.Join(folder, "planted")
+		require.NoError(t, os.WriteFile(planted, []byte("token: "+token+"\n"), 0o600))
+		found, err := files()
+		require.NoError(t, os.Remove(planted))
+		require.NoError(t, err, found)
+		require.Equal(t, planted+"\n", found, "and no other file has the join token")
+	}
+	found, err := files()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, "the join token is in %s", found)
+	require.Equal(t, 1, exit.ExitCode(), "grep could not look: %s", found)
 	for _, pi := range p.pis[1:] {
 		mode := pi.Must(t, "stat -c %a /etc/rancher/k3s/config.yaml")
 		assert.Equal(t, "600", strings.TrimSpace(mode))

@@ -59,7 +59,7 @@ func TestRebuild_OfADirectStack(t *testing.T) {
 	assert.Equal(t, managers, s.managers(t))
 	s.assertSettled(t)
 
-	s.Set("hvac.interval", "7m")
+	s.Set("hvac.interval", unusual)
 	require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}), "nobody else owns the field")
 	s.assertReady(t)
 }

@@ -319,13 +319,16 @@ func (s *stage) assertFound(t *testing.T, all canaries) {
 		planted[path] = all[path]
 	}
 	leaks := planted.leaks(found)
-	for _, want := range []string{
+	wanted := []string{
 		"file state/planted has secrets.slack.botToken#0", "file logs/planted.log has secrets.slack.botToken#0",
 		"file planted.yaml has secrets.intesis.password#0", "object configmaps default/planted has secrets.intesis.password#0",
 		"object secrets default/planted has secrets.slack.botToken#0", "object events default/planted has secrets.slack.botToken#0",
 		"Git blob " + loose + " has secrets.intesis.password#0", "what people were shown has secrets.intesis.password#0",
-		commandLines + " has secrets.slack.botToken#0",
-	} {
+	}
+	if runtime.GOOS == "linux" { // elsewhere command lines are not watched
+		wanted = append(wanted, commandLines+" has secrets.slack.botToken#0")
+	}
+	for _, want := range wanted {
 		assert.Contains(t, leaks, want)
 	}
 }

@@ -32,6 +32,9 @@ import (
 
 const projectFolder = ".."
 
+// unusual is an interval that no owner has set, so that setting it changes something.
+const unusual = "7m1s"
+
 // TestRehearsal runs both stacks through their whole life, on the real engine.
 func TestRehearsal(t *testing.T) {
 	if testing.Short() {
@@ -128,7 +131,7 @@ func developmentsLife(t *testing.T) {
 	s.step("pods are ready again once their machine is back", s.assertReadyAgain)
 	var changes []rehearsal.Change
 	s.step("one changed value changes one field of one object", func(t *testing.T) {
-		s.Set("hvac.interval", "7m")
+		s.Set("hvac.interval", unusual)
 		var err error
 		changes, err = s.Preview(t.Context())
 		require.NoError(t, err)
@@ -246,7 +249,7 @@ func (s *stage) assertReadyAgain(t *testing.T) {
 // assertUnschedulable closes every node to new pods and rolls one.
 func (s *stage) assertUnschedulable(t *testing.T) {
 	s.cordon(t, true)
-	s.Set("hvac.weatherInterval", "9m")
+	s.Set("hvac.weatherInterval", unusual)
 	s.Set("readyTimeout", "10s")
 	require.Error(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 	report, err := s.Status(t.Context())

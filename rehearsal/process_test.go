@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -35,21 +36,47 @@ func TestStillRuns_ARecycledNumberIsAStranger(t *testing.T) {
 	assert.True(t, found)
 }
 
-func TestStopProcesses_LeavesAStrangerAlone(t *testing.T) {
+func TestStopProcesses_LeavesStrangersAlone(t *testing.T) {
 	folder, program := sleeper(t)
-	stranger := exec.CommandContext(t.Context(), "sleep", "300")
-	require.NoError(t, stranger.Start())
-	t.Cleanup(func() { _ = stranger.Process.Kill(); _ = stranger.Wait() })
-
 	started, err := startDetached(t.Context(), program, []string{"300"}, os.Environ(), filepath.Join(folder, "log"))
 	require.NoError(t, err)
-	victims := []Process{started, {PID: stranger.Process.Pid, Started: started.Started, Command: started.Command}}
-	require.NoError(t, stopProcesses(t.Context(), folder, victims, syscall.SIGTERM, 5*time.Second))
+	elsewhere, elsewhereEnded := stranger(t, "sleep")
+	later, laterEnded := stranger(t, program)
+	later.Started = "at another time"
+	require.NoError(t, stopProcesses(t.Context(), folder, []Process{started, elsewhere, later}, syscall.SIGTERM, 5*time.Second))
 
 	left, err := processesOf(t.Context(), folder)
 	require.NoError(t, err)
-	assert.Empty(t, left)
-	assert.NoError(t, stranger.Process.Signal(syscall.Signal(0)), "the stranger still runs")
+	require.Len(t, left, 1)
+	assert.Equal(t, later.PID, left[0].PID)
+	select {
+	case <-elsewhereEnded:
+		t.Error("a program of another folder was ended")
+	case <-laterEnded:
+		t.Error("a process that has the number of an older one was ended")
+	case <-time.After(300 * time.Millisecond):
+	}
+}
+
+// stranger is a process that runs until the test ends, or until somebody ends it.
+func stranger(t *testing.T, program string) (identity Process, ended <-chan struct{}) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, "300")
+	require.NoError(t, cmd.Start())
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_ = cmd.Wait() // without it, it would be a zombie once it is killed, which takes signals too
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-gone
+	})
+	all, err := listProcesses(t.Context())
+	require.NoError(t, err)
+	i := slices.IndexFunc(all, func(p Process) bool { return p.PID == cmd.Process.Pid })
+	require.GreaterOrEqual(t, i, 0)
+	return all[i], gone
 }
 
 func TestStopProcesses_EndsOneThatIgnoresTheFirstSignal(t *testing.T) {

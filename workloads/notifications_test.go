@@ -89,11 +89,9 @@ func TestNotifications_TheRepositoryIsAtTheHostOfTheAPI(t *testing.T) {
 	} {
 		cfg := variants(t)["production"]
 		cfg.Git.GitHubURL = api
-		for _, provider := range of[*notificationv1.Provider](catalog(t, cfg)) {
-			if provider.Spec.Type == "github" {
-				assert.Equal(t, want, provider.Spec.Address, api)
-			}
-		}
+		provider := named[*notificationv1.Provider](t, catalog(t, cfg), "github")
+		assert.Equal(t, "github", provider.Spec.Type)
+		assert.Equal(t, want, provider.Spec.Address, api)
 	}
 }
 

@@ -115,6 +115,9 @@ func TestGrafana_EveryDashboardIsAConfigMapThatItsPodsMayRead(t *testing.T) {
 	dashboards, err := filepath.Glob("files/grafana/dashboards/*.json")
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(dashboards), 4)
+	deployment := named[*appsv1.Deployment](t, made, "grafana")
+	pod := deployment.Spec.Template.Spec
+	require.Len(t, pod.InitContainers, 1)
 	for _, path := range dashboards {
 		want, err := os.ReadFile(path)
 		require.NoError(t, err)
@@ -123,8 +126,6 @@ func TestGrafana_EveryDashboardIsAConfigMapThatItsPodsMayRead(t *testing.T) {
 		assert.Equal(t, "grafana-dashboards-v1", configMap.Namespace)
 		assert.Equal(t, map[string]string{name: string(want)}, configMap.Data)
 
-		pod := named[*appsv1.Deployment](t, made, "grafana").Spec.Template.Spec
-		require.Len(t, pod.InitContainers, 1)
 		environment := map[string]string{}
 		for _, variable := range pod.InitContainers[0].Env {
 			environment[variable.Name] = variable.Value
@@ -135,11 +136,13 @@ func TestGrafana_EveryDashboardIsAConfigMapThatItsPodsMayRead(t *testing.T) {
 			return m.MountPath == environment["FOLDER"] && m.Name == pod.InitContainers[0].VolumeMounts[0].Name
 		}), "Grafana doesn't see the folder that they are copied to")
 	}
-	for _, role := range of[*rbacv1.Role](made) {
-		if role.Namespace == "grafana-dashboards-v1" {
-			assert.Equal(t, []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list"}}}, role.Rules)
-		}
-	}
+	roles := slices.DeleteFunc(of[*rbacv1.Role](made), func(r *rbacv1.Role) bool { return r.Namespace != "grafana-dashboards-v1" })
+	require.Len(t, roles, 1)
+	assert.Equal(t, []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list"}}}, roles[0].Rules)
+	bindings := slices.DeleteFunc(of[*rbacv1.RoleBinding](made), func(b *rbacv1.RoleBinding) bool { return b.Namespace != "grafana-dashboards-v1" })
+	require.Len(t, bindings, 1)
+	assert.Equal(t, rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: roles[0].Name}, bindings[0].RoleRef)
+	assert.Equal(t, []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: deployment.Namespace, Name: pod.ServiceAccountName}}, bindings[0].Subjects)
 }
 
 // A volume that is mounted read-only has no place to mount another one below it: the container

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func seconds(values ...int) []time.Duration {
@@ -22,6 +23,7 @@ func TestSpread_EachPartOfTheStepsHasItsPoint(t *testing.T) {
 		steps[i] = time.Duration(i) * time.Second
 	}
 	points := spread(50, steps, rand.New(rand.NewPCG(1, 1)))
+	require.Len(t, points, 50)
 	for i, p := range points {
 		assert.GreaterOrEqual(t, p.steps, i*4)
 		assert.Less(t, p.steps, (i+1)*4)
@@ -32,7 +34,9 @@ func TestSpread_EachPartOfTheStepsHasItsPoint(t *testing.T) {
 }
 
 func TestSpread_MorePointsThanStepsStayWithinTheSteps(t *testing.T) {
-	for _, p := range spread(50, seconds(1, 2, 200), rand.New(rand.NewPCG(1, 1))) {
+	points := spread(50, seconds(1, 2, 200), rand.New(rand.NewPCG(1, 1)))
+	require.Len(t, points, 50)
+	for _, p := range points {
 		assert.Less(t, p.steps, 3, "the last step ends the bring-up")
 		assert.LessOrEqual(t, p.after, longestGap)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -16,7 +17,14 @@ func TestGraph_OfEverythingIsTheREADMEs(t *testing.T) {
 }
 
 func TestGraph_OfAStackIsItsOwn(t *testing.T) {
-	project := filepath.Join("..", "..")
+	project := t.TempDir()
+	for name, from := range map[string]string{
+		"Pulumi.yaml": projectFolder, "manifests/images/kustomization.yaml": projectFolder,
+		"Pulumi.production.yaml": filepath.Join(projectFolder, "workloads", "testdata"), // without what an owner has set
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(project, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(project, name), []byte(read(t, filepath.Join(from, name))), 0o600))
+	}
 	picture, err := execute(t, "graph", "--project", project, "--stack", "production")
 	require.NoError(t, err)
 	assert.Contains(t, picture, "cluster: pi\"")

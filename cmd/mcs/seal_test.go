@@ -86,6 +86,7 @@ func TestSeal_ChangesOnlyFilesWhoseSecretOrKeyDid(t *testing.T) {
 	assert.Equal(t, len(before), strings.Count(out, "a newer key seals"))
 	for name, content := range sealedFiles(t, s) {
 		assert.NotEqual(t, before[name], content, name)
+		require.NotEmpty(t, digestOf(content), name)
 		assert.Equal(t, digestOf(before[name]), digestOf(content), "rotation changes no digest: "+name)
 	}
 }

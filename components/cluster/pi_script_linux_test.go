@@ -1,11 +1,11 @@
 package cluster
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -36,6 +36,7 @@ mkdir "$DIR/upper" "$DIR/work" "$DIR/root"
 mount -t overlay -o "lowerdir=/,upperdir=$DIR/upper,workdir=$DIR/work" pi "$DIR/root"
 mount --rbind /proc "$DIR/root/proc"
 mount --rbind /dev "$DIR/root/dev"
+echo mounted
 cd "$DIR/root"
 mkdir -p standin/active standin/enabled standin/nodes boot/firmware var/lib etc/systemd usr/local/bin usr/sbin
 rm -rf etc/systemd/journald.conf.d etc/rancher usr/local/bin/*
@@ -76,9 +77,14 @@ func newMachine(t *testing.T, size string) *machine {
 		_ = stdin.Close()
 		_ = cmd.Wait() // it ends with its input
 	})
-	answer := make([]byte, len("ready"))
-	if _, err := io.ReadFull(stdout, answer); err != nil {
+	said := bufio.NewScanner(stdout)
+	if !said.Scan() || said.Text() != "mounted" {
+		_ = cmd.Wait() // so that all of stderr is there
 		t.Skipf("no mounts of its own can be made: %s; run where overlay mounts are allowed", stderr.String())
+	}
+	if !said.Scan() || said.Text() != "ready" {
+		_ = cmd.Wait()
+		require.Fail(t, "the machine could not be set up", stderr.String())
 	}
 	m.pid = strconv.Itoa(cmd.Process.Pid)
 	return m
@@ -563,7 +569,10 @@ func TestMemberScript_TakesANodeOutOfTheCluster(t *testing.T) {
 			}
 			said := m.remove(t, onServer(), "node", "member")
 			assert.Contains(t, said, test.said)
-			assert.Contains(t, m.log(t), test.log)
+			assert.Equal(t, test.said == "", said == "", said)
+			log := m.log(t)
+			assert.Contains(t, log, test.log)
+			assert.Equal(t, test.log == "", log == "", log)
 			assert.Empty(t, m.must(t, "ls /standin/nodes"))
 		})
 	}

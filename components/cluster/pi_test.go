@@ -322,6 +322,8 @@ func TestPi_AnOfflineAgentIsLeftAsItIs(t *testing.T) {
 	steps := p.steps(t, args)
 	assert.Empty(t, p.rebooted)
 	for _, kind := range []string{"host", "k3s", "drain", "member"} {
+		require.Contains(t, steps, "home-orangepi-"+kind)
+		require.Contains(t, steps, "home-peachpi-"+kind)
 		step := steps["home-orangepi-"+kind]
 		var inputs []string
 		for key := range step.Inputs {
@@ -329,6 +331,7 @@ func TestPi_AnOfflineAgentIsLeftAsItIs(t *testing.T) {
 				inputs = append(inputs, string(key))
 			}
 		}
+		require.NotEmpty(t, inputs, kind)
 		assert.Subset(t, step.RPC.GetIgnoreChanges(), inputs, kind)
 		onMachine := kind == "host" || kind == "k3s"
 		assert.Equal(t, onMachine, step.RPC.GetRetainOnDelete(), kind+": the server can forget it, the machine can't be asked")

@@ -50,7 +50,6 @@ func TestDeliver_HasFluxPullTheCommitThatItLacksAndNoOther(t *testing.T) {
 func TestDeliver_ANewSourceThatFetchesANewerCommitThanWasLookedAtWillDo(t *testing.T) {
 	f := newFixture(t, source())
 	f.args.Revision, f.api.Pulled, f.api.OnRequest = old, "", newer
-	f.args.ReadyTimeout = 2 * time.Second
 	require.NoError(t, f.deliver())
 }
 

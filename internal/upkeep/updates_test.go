@@ -161,10 +161,11 @@ func TestRenovate_FindsTheK3sOfEveryStack(t *testing.T) {
 	m := managerOf(t, config(t), "k3s")
 	stacks, err := filepath.Glob(filepath.Join(top, "Pulumi.*.yaml"))
 	require.NoError(t, err)
-	found := m.find(t)
-	require.Len(t, found, len(stacks))
+	require.NotEmpty(t, stacks)
+	var want []dependency
 	versioning := regexp.MustCompile(strings.TrimPrefix(m.VersioningTemplate, "regex:"))
-	for _, d := range found {
+	for _, stack := range stacks {
+		name := filepath.Base(stack)
 		var file struct {
 			Config struct {
 				Cluster struct {
@@ -172,10 +173,15 @@ func TestRenovate_FindsTheK3sOfEveryStack(t *testing.T) {
 				} `yaml:"manager-cluster-state:cluster"`
 			} `yaml:"config"`
 		}
-		require.NoError(t, yaml.Unmarshal([]byte(read(t, d.file)), &file))
-		assert.Equal(t, dependency{file: d.file, name: "k3s-io/k3s", value: file.Config.Cluster.K3s}, d)
-		assert.Regexp(t, versioning, d.value)
+		require.NoError(t, yaml.Unmarshal([]byte(read(t, name)), &file))
+		release := file.Config.Cluster.K3s
+		if release == "" {
+			continue // a cluster that exists names none
+		}
+		want = append(want, dependency{file: name, name: "k3s-io/k3s", value: release})
+		assert.Regexp(t, versioning, release)
 	}
+	assert.ElementsMatch(t, want, m.find(t))
 	assert.Equal(t, "github-releases", m.DatasourceTemplate)
 	assert.NotRegexp(t, versioning, "v1.36.0-rc1+k3s1", "candidates are not for the Pis")
 }
@@ -270,31 +276,68 @@ func modules(t *testing.T) []dependency {
 	return all
 }
 
+// together are images, and the modules whose code goes with them.
+var together = []struct{ image, module, group string }{
+	{"docker.io/bitnami/sealed-secrets-controller", "github.com/bitnami/sealed-secrets", "sealed-secrets"},
+	{"docker.io/prom/prometheus", "github.com/prometheus/prometheus", "prometheus"},
+	{"docker.io/prom/snmp-exporter", "github.com/prometheus/snmp_exporter", "snmp-exporter"},
+	{"docker.io/grafana/alloy", "github.com/grafana/alloy/syntax", "alloy"},
+}
+
+const (
+	// languageHost is the one tool that no update raises: its module's newest version is what there is.
+	languageHost = "tools/pulumi-language-go/go.mod"
+	ourselves    = "github.com/nullify005/manager-cluster-state"
+)
+
+// wantedGroup is the group that a module belongs to; "" is none.
+func wantedGroup(d dependency) string {
+	for _, pair := range together {
+		if d.name == pair.module {
+			return pair.group
+		}
+	}
+	switch {
+	case strings.HasPrefix(d.file, "tools/flux"), strings.HasPrefix(d.name, "github.com/fluxcd/"):
+		return "flux"
+	case strings.HasPrefix(d.name, "github.com/pulumi/"):
+		return "pulumi"
+	case strings.HasPrefix(d.file, "tools/kubernetes/"):
+		return "kubernetes"
+	case strings.HasPrefix(d.name, "k8s.io/"), d.name == "sigs.k8s.io/controller-runtime":
+		return "kubernetes libraries"
+	case strings.HasPrefix(d.file, "tools/"):
+		return "tools"
+	}
+	return ""
+}
+
 func TestRenovate_WhatBelongsTogetherIsOneGroup(t *testing.T) {
 	c := config(t)
 	counts := map[string]int{}
 	for _, d := range modules(t) {
 		name, enabled := c.groupOf(t, "gomod", d)
-		want := ""
-		switch {
-		case strings.HasPrefix(d.file, "tools/flux"), strings.HasPrefix(d.name, "github.com/fluxcd/"):
-			want = "flux"
-		case strings.HasPrefix(d.name, "github.com/pulumi/"):
-			want = "pulumi"
-		case strings.HasPrefix(d.file, "tools/kubernetes/"):
-			want = "kubernetes"
-		case strings.HasPrefix(d.name, "k8s.io/"):
-			want = "kubernetes libraries"
-		case strings.HasSuffix(d.name, "/sealed-secrets"):
-			want = "sealed-secrets"
-		case strings.HasPrefix(d.file, "tools/"):
-			want = "tools"
-		default:
-			continue
-		}
+		want := wantedGroup(d)
 		counts[want]++
 		assert.Equal(t, want, name, "%s in %s", d.name, d.file)
-		assert.Equal(t, d.file != "tools/pulumi-language-go/go.mod", enabled, "%s in %s", d.name, d.file)
+		isOurs := d.name == ourselves || d.name == "../"
+		assert.Equal(t, d.file != languageHost && !isOurs, enabled, "%s in %s", d.name, d.file)
+	}
+	images := map[string]dependency{}
+	for _, d := range managerOf(t, c, "The one list of images").find(t) {
+		images[d.name] = d
+	}
+	for _, pair := range together {
+		require.Contains(t, images, pair.image)
+		name, enabled := c.groupOf(t, "custom.regex", images[pair.image])
+		assert.Equal(t, pair.group, name, pair.image)
+		assert.True(t, enabled, pair.image)
+		assert.Positive(t, counts[pair.group], "no go.mod names %s", pair.module)
+		delete(images, pair.image)
+	}
+	for _, d := range images {
+		name, _ := c.groupOf(t, "custom.regex", d)
+		assert.Empty(t, name, "%s goes with no module", d.name)
 	}
 	for _, m := range []struct{ description, want string }{
 		{"The release of Flux", "flux"},
@@ -308,23 +351,26 @@ func TestRenovate_WhatBelongsTogetherIsOneGroup(t *testing.T) {
 			assert.True(t, enabled)
 		}
 	}
-	for _, few := range []string{"flux", "pulumi", "kubernetes", "kubernetes libraries", "sealed-secrets", "tools"} {
+	for _, few := range []string{"flux", "pulumi", "kubernetes", "kubernetes libraries", "tools"} {
 		assert.Positive(t, counts[few], few)
 	}
 }
 
-// A module whose own folder Renovate doesn't find is never raised.
 func TestRenovate_EveryToolHasAModuleThatItRaises(t *testing.T) {
-	tools := map[string]bool{}
+	c := config(t)
+	require.Contains(t, c.EnabledManagers, "gomod")
+	raised := map[string]bool{}
 	for _, d := range modules(t) {
-		if folder, isTool := strings.CutPrefix(path.Dir(d.file), "tools/"); isTool {
-			tools[folder] = true
+		if _, enabled := c.groupOf(t, "gomod", d); enabled {
+			raised[d.file] = true
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(top, "tools", "*", "go.mod"))
 	require.NoError(t, err)
+	require.NotEmpty(t, files)
 	for _, file := range files {
-		assert.True(t, tools[filepath.Base(filepath.Dir(file))], file)
+		name := path.Join("tools", filepath.Base(filepath.Dir(file)), "go.mod")
+		assert.Equal(t, name != languageHost, raised[name], name)
 	}
 }
 
