@@ -215,7 +215,7 @@ func (d *dayTwo) assertInterrupted(t *testing.T) {
 	defer interrupt()
 	waits, ended := make(progress, 1), make(chan error, 1)
 	app := &application{stdout: io.Discard, log: slog.New(slog.NewTextHandler(waits, nil))}
-	command := app.command() //nolint:contextcheck // it is executed with it
+	command := app.command()
 	command.SetArgs([]string{"reconcile", "app", "--kubeconfig", shared.Kubeconfig()})
 	go func() { ended <- command.ExecuteContext(ctx) }()
 	select {
