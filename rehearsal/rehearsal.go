@@ -125,6 +125,9 @@ func New(options Options) (*Rehearsal, error) {
 		return nil, fmt.Errorf("the rehearsal's folder is %q: kwokctl can't work under a path with a space; name another with --dir", where)
 	}
 	r.folder = folder(where)
+	if err := r.folder.ours(); err != nil {
+		return nil, err
+	}
 	r.engine = &engine{rehearsal: r}
 	return r, nil
 }
