@@ -116,10 +116,8 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 			return nil, fmt.Errorf("opening the rehearsal's lock: %w", err)
 		}
 		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			holder, _ := os.ReadFile(f.lockFile())
 			_ = file.Close()
-			pid, _ := strconv.Atoi(strings.TrimSpace(string(holder)))
-			return nil, &BusyError{Folder: string(f), PID: pid}
+			return nil, f.unlockable(err)
 		}
 		// A `down` may have removed the folder between our open and our lock: then the file
 		// that we hold is not the one that others will see.
@@ -137,6 +135,16 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 		}
 		return func() { _ = file.Close() }, nil
 	}
+}
+
+// unlockable says why the lock can't be had: another run has it, or the file system has no locks.
+func (f folder) unlockable(err error) error {
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("locking %s: %w", f.lockFile(), err)
+	}
+	holder, _ := os.ReadFile(f.lockFile())
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(holder)))
+	return &BusyError{Folder: string(f), PID: pid}
 }
 
 func writeAt(file *os.File, text string) error {

@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -24,6 +25,15 @@ func TestLock_KeepsASecondRunOut(t *testing.T) {
 	unlock, err = f.lock(t.Context())
 	require.NoError(t, err, "free again once the first is done")
 	unlock()
+}
+
+func TestLock_ThatCantBeHadIsNotAlwaysAnothers(t *testing.T) {
+	f := folder(filepath.Join(t.TempDir(), "s"))
+	var busy *BusyError
+	require.ErrorAs(t, f.unlockable(syscall.EWOULDBLOCK), &busy)
+	err := f.unlockable(syscall.ENOLCK)
+	assert.NotErrorAs(t, err, &busy)
+	assert.ErrorContains(t, err, "locking "+f.lockFile()+": no locks available")
 }
 
 func TestLock_OfARemovedFolderExcludesNobody(t *testing.T) {
