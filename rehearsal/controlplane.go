@@ -240,7 +240,8 @@ func (r *Rehearsal) restartEnded(ctx context.Context) error {
 // dropStalePIDs forgets processes that aren't ours: kwokctl takes any live process of a recorded number for its own,
 // and after a reboot that may be anybody's.
 func (r *Rehearsal) dropStalePIDs(ctx context.Context) error {
-	files, err := filepath.Glob(r.folder.join("kwok", "clusters", kwokCluster, "pids", "*.pid"))
+	records := r.folder.join("kwok", "clusters", kwokCluster, "pids")
+	names, err := fs.Glob(os.DirFS(records), "*.pid") // the path itself is no pattern: it may have brackets in it
 	if err != nil {
 		return fmt.Errorf("listing the control plane's process records: %w", err)
 	}
@@ -248,17 +249,18 @@ func (r *Rehearsal) dropStalePIDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
+	for _, file := range names {
+		path := filepath.Join(records, file)
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("reading a process record of the control plane: %w", err)
 		}
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
-		name := strings.TrimSuffix(filepath.Base(file), ".pid")
+		name := strings.TrimSuffix(file, ".pid")
 		if slices.ContainsFunc(running, func(p Process) bool { return p.PID == pid && p.Name() == name }) {
 			continue
 		}
-		if err := os.Remove(file); err != nil {
+		if err := os.Remove(path); err != nil {
 			return fmt.Errorf("removing a stale process record of the control plane: %w", err)
 		}
 	}

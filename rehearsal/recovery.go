@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,9 +38,9 @@ func (e *engine) stopLeftovers(ctx context.Context) error {
 // unlock releases the lock that an engine which was cut short left on its state.
 func (e *engine) unlock(ctx context.Context) error {
 	r := e.rehearsal
-	locks, err := filepath.Glob(r.folder.join("state", ".pulumi", "locks", "organization", r.project, r.stack, "*.json"))
+	locks, err := e.saved().Locks()
 	if err != nil {
-		return fmt.Errorf("looking for locks of the stack: %w", err)
+		return err
 	}
 	// Nobody else has this folder, and who calls has ended what ran in it, or knows that it is dead.
 	if len(locks) > 0 {
