@@ -473,7 +473,13 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 	return nil, fmt.Errorf("finding %d free ports between %d and %d: none after %d tries", count, lowest, highest, tries)
 }
 
+// free asks for both: macOS gives a port on every address though somebody has it on 127.0.0.1.
 func free(ctx context.Context, port int) bool {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
-	return err == nil && listener.Close() == nil
+	for _, host := range []string{"127.0.0.1", ""} {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil || listener.Close() != nil {
+			return false
+		}
+	}
+	return true
 }

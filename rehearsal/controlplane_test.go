@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,4 +19,15 @@ func TestDropStalePIDs_WhereThePathLooksLikeAPattern(t *testing.T) {
 	require.NoError(t, os.WriteFile(record, []byte("1\n"), 0o600))
 	require.NoError(t, r.dropStalePIDs(t.Context()))
 	assert.NoFileExists(t, record, "that process is somebody else's")
+}
+
+func TestFree_IsNoPortThatSomebodyHasOnOneAddress(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", ":0"} {
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		require.NoError(t, err)
+		port := listener.Addr().(*net.TCPAddr).Port
+		assert.False(t, free(t.Context(), port), address)
+		require.NoError(t, listener.Close())
+		assert.True(t, free(t.Context(), port), address)
+	}
 }
