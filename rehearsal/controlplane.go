@@ -181,9 +181,6 @@ func (r *Rehearsal) askIdentity(ctx context.Context) (types.UID, error) {
 
 // restartControlPlane starts what is missing of a cluster whose data are kept.
 func (r *Rehearsal) restartControlPlane(ctx context.Context, identity string) error {
-	if err := r.linkTools(); err != nil {
-		return err
-	}
 	if err := r.startMissing(ctx); err != nil {
 		return err
 	}
@@ -279,9 +276,6 @@ func (r *Rehearsal) createControlPlane(ctx context.Context) error {
 		}
 	}
 	if err := r.folder.create(); err != nil {
-		return err
-	}
-	if err := r.linkTools(); err != nil {
 		return err
 	}
 	kwokctlConfig, err := r.writeKwokConfig()

@@ -296,7 +296,7 @@ func (r *Rehearsal) startCluster(ctx context.Context, watch *stopwatch, tools []
 	if err = errors.Join(err, r.checkTools(tools)); err != nil {
 		return err
 	}
-	if err := r.folder.create(); err != nil {
+	if err := errors.Join(r.folder.create(), r.linkTools()); err != nil {
 		return err
 	}
 	r.log.Info("starting the control plane", "folder", r.Folder())
