@@ -62,6 +62,10 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return r.pushRendered(ctx, cfg)
+}
+
+func (r *Rehearsal) pushRendered(ctx context.Context, cfg *config.Config) error {
 	checkout, err := r.openWorkTree(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("cloning the rehearsal's repository: %w", err)
@@ -264,7 +268,8 @@ func (r *Rehearsal) publishImages(ctx context.Context, cfg *config.Config, catal
 	return nil
 }
 
-// push commits whatever differs in the clone, and says whether anything did.
+// push commits whatever differs in the clone, and pushes what the Git host hasn't: also what a run has
+// committed that was cut short then. It says whether there was anything.
 func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg *config.Config, message string) (bool, error) {
 	auth, err := r.gitAuth(cfg)
 	if err != nil {
@@ -278,14 +283,27 @@ func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg 
 		return false, err
 	}
 	status, err := tree.Status()
-	if err != nil || status.IsClean() {
+	if err != nil {
 		return false, err
 	}
-	author := &object.Signature{Name: "rehearsal", Email: "rehearsal@localhost", When: time.Now()}
-	if _, err := tree.Commit(message, &gogit.CommitOptions{Author: author}); err != nil {
-		return false, err
+	if !status.IsClean() {
+		author := &object.Signature{Name: "rehearsal", Email: "rehearsal@localhost", When: time.Now()}
+		if _, err := tree.Commit(message, &gogit.CommitOptions{Author: author}); err != nil {
+			return false, err
+		}
 	}
 	branch := plumbing.NewBranchReferenceName(cfg.Git.Branch)
+	here, err := repository.Reference(branch, true)
+	if err != nil {
+		return false, err
+	}
+	there, err := repository.Reference(plumbing.NewRemoteReferenceName(remoteName, cfg.Git.Branch), true)
+	if err == nil && there.Hash() == here.Hash() {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return false, err
+	}
 	err = repository.PushContext(ctx, &gogit.PushOptions{
 		RemoteName: remoteName, Auth: auth, RefSpecs: []gitconfig.RefSpec{gitconfig.RefSpec(branch + ":" + branch)},
 	})
