@@ -73,9 +73,16 @@ func (r *Rehearsal) pushRendered(ctx context.Context, cfg *config.Config) error 
 	if err := r.writeManifests(ctx, cfg); err != nil {
 		return err
 	}
+	images, err := r.writeImages(cfg)
+	if err != nil {
+		return err
+	}
 	pushed, err := r.push(ctx, checkout, cfg, "Render stack "+r.stack)
 	if err != nil {
 		return fmt.Errorf("pushing the rendered manifests: %w", err)
+	}
+	if err := writePrivate(r.folder.pushedImages(), []byte(images)); err != nil {
+		return fmt.Errorf("recording the list of images: %w", err)
 	}
 	if err := r.ensureCheckout(ctx, cfg); err != nil {
 		return fmt.Errorf("making the clone for people: %w", err)
@@ -209,35 +216,30 @@ func (r *Rehearsal) writeManifests(ctx context.Context, cfg *config.Config) erro
 	if _, err := render.Write(folder, want, have); err != nil {
 		return err
 	}
-	if err := r.publishImages(ctx, cfg, catalog, images); err != nil {
-		return err
-	}
-	return r.writeImages(cfg)
+	return r.publishImages(ctx, cfg, catalog, images)
 }
 
-// writeImages copies the project's list of images, unless it is the one that was pushed last.
-func (r *Rehearsal) writeImages(cfg *config.Config) error {
+// writeImages copies the project's list of images, unless it is the one that was pushed last, and gives its
+// digest.
+func (r *Rehearsal) writeImages(cfg *config.Config) (digest string, err error) {
 	content, err := os.ReadFile(filepath.Join(r.root, cfg.Images))
 	if err != nil {
-		return fmt.Errorf("reading the list of images: %w", err)
+		return "", fmt.Errorf("reading the list of images: %w", err)
 	}
 	sum := sha256.Sum256(content)
-	digest := hex.EncodeToString(sum[:])
+	digest = hex.EncodeToString(sum[:])
 	before, err := os.ReadFile(r.folder.pushedImages())
 	if err == nil && string(before) == digest {
-		return nil
+		return digest, nil
 	}
 	target := filepath.Join(r.WorkTree(), filepath.FromSlash(cfg.Images))
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-		return fmt.Errorf("writing the list of images: %w", err)
+		return "", fmt.Errorf("writing the list of images: %w", err)
 	}
 	if err := os.WriteFile(target, content, 0o600); err != nil {
-		return fmt.Errorf("writing the list of images: %w", err)
+		return "", fmt.Errorf("writing the list of images: %w", err)
 	}
-	if err := writePrivate(r.folder.pushedImages(), []byte(digest)); err != nil {
-		return fmt.Errorf("recording the list of images: %w", err)
-	}
-	return nil
+	return digest, nil
 }
 
 // publishImages has the registry hold each image that Flux scans for new tags, at the tag that

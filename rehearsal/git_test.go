@@ -90,7 +90,7 @@ func (h *hosted) inGit(t *testing.T, name string) string {
 
 func TestPush_ThatFailedIsDoneByTheNextRun(t *testing.T) {
 	h := newHosted(t, "o/r")
-	for _, tag := range []string{"v1"} {
+	for _, tag := range []string{"v1", "v2"} { // the first makes the branch
 		list := h.images(t, tag)
 		h.refuses(t, "o/r", true)
 		require.ErrorContains(t, h.pushRendered(t.Context(), h.cfg), "pushing the rendered manifests", tag)
