@@ -102,7 +102,12 @@ func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) erro
 	if err != nil {
 		return err
 	}
-	repository, err := gogit.PlainCloneContext(ctx, r.Checkout(), false, &gogit.CloneOptions{
+	// Elsewhere, until it is whole: this run may be cut short.
+	half := filepath.Join(r.folder.temp(), "checkout")
+	if err := os.RemoveAll(half); err != nil {
+		return err
+	}
+	repository, err := gogit.PlainCloneContext(ctx, half, false, &gogit.CloneOptions{
 		URL: cfg.Git.URL, Auth: auth, ReferenceName: plumbing.NewBranchReferenceName(cfg.Git.Branch),
 	})
 	if err != nil {
@@ -114,7 +119,10 @@ func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) erro
 	}
 	settings.Raw.Section("core").SetOption("sshCommand", r.sshCommand())
 	settings.User.Name, settings.User.Email = "rehearsal", "rehearsal@localhost"
-	return repository.SetConfig(settings)
+	if err := repository.SetConfig(settings); err != nil {
+		return err
+	}
+	return os.Rename(half, r.Checkout())
 }
 
 // secretConfig is the rehearsed configuration with its secrets.
@@ -153,9 +161,15 @@ func (r *Rehearsal) openWorkTree(ctx context.Context, cfg *config.Config) (*gogi
 	}
 	repository, err := gogit.PlainOpen(r.WorkTree())
 	if errors.Is(err, gogit.ErrRepositoryNotExists) {
-		if repository, err = gogit.PlainInit(r.WorkTree(), false); err == nil {
-			_, err = repository.CreateRemote(&gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}})
-		}
+		repository, err = gogit.PlainInit(r.WorkTree(), false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Also where a run was cut short before it had one.
+	_, err = repository.Remote(remoteName)
+	if errors.Is(err, gogit.ErrRemoteNotFound) {
+		_, err = repository.CreateRemote(&gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}})
 	}
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	gogit "github.com/go-git/go-git/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -114,4 +115,28 @@ func (h *hosted) change(t *testing.T, name, content string) error {
 	pushed, err := h.push(t.Context(), clone, h.cfg, "a change")
 	assert.True(t, pushed)
 	return err
+}
+
+// A run may be killed at any point; what it has made until then is no clone.
+func TestClones_ThatAreHalfMadeAreMadeAnew(t *testing.T) {
+	h := newHosted(t, "o/r")
+	_, err := gogit.PlainInit(h.WorkTree(), false) // and no remote yet
+	require.NoError(t, err)
+	half := h.folder.join("tmp", "checkout")
+	require.NoError(t, os.MkdirAll(filepath.Join(half, ".git"), 0o700))
+	require.NoError(t, h.pushRendered(t.Context(), h.cfg))
+
+	clone, err := gogit.PlainOpen(h.Checkout())
+	require.NoError(t, err)
+	settings, err := clone.Config()
+	require.NoError(t, err)
+	assert.Equal(t, h.sshCommand(), settings.Raw.Section("core").Option("sshCommand"))
+	assert.NoDirExists(t, half)
+
+	// Interrupted, it leaves nothing where people look for a clone.
+	require.NoError(t, os.RemoveAll(h.Checkout()))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, h.ensureCheckout(ctx, h.cfg))
+	assert.NoDirExists(t, h.Checkout())
 }
