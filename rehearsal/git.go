@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,6 +98,7 @@ func (r *Rehearsal) pushRendered(ctx context.Context, cfg *config.Config) error 
 // ensureCheckout clones the repository once, with what git needs to push.
 func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) error {
 	if _, err := os.Stat(r.Checkout()); err == nil {
+		r.tellOfAnother(cfg)
 		return nil
 	}
 	auth, err := r.gitAuth(cfg)
@@ -123,6 +126,17 @@ func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) erro
 		return err
 	}
 	return os.Rename(half, r.Checkout())
+}
+
+// tellOfAnother says so where the clone for people, which is theirs, is of the repository before.
+func (r *Rehearsal) tellOfAnother(cfg *config.Config) {
+	repository, err := gogit.PlainOpen(r.Checkout())
+	if err != nil {
+		return
+	}
+	if remote, err := repository.Remote(remoteName); err == nil && remote.Config().URLs[0] != cfg.Git.URL {
+		r.log.Warn("the clone is of another repository than the stack file's: move it away, and the next run makes a new one", "clone", r.Checkout())
+	}
 }
 
 // secretConfig is the rehearsed configuration with its secrets.
@@ -166,12 +180,7 @@ func (r *Rehearsal) openWorkTree(ctx context.Context, cfg *config.Config) (*gogi
 	if err != nil {
 		return nil, err
 	}
-	// Also where a run was cut short before it had one.
-	_, err = repository.Remote(remoteName)
-	if errors.Is(err, gogit.ErrRemoteNotFound) {
-		_, err = repository.CreateRemote(&gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}})
-	}
-	if err != nil {
+	if err := r.setRemote(repository, cfg); err != nil {
 		return nil, err
 	}
 	branch := plumbing.NewBranchReferenceName(cfg.Git.Branch)
@@ -197,6 +206,28 @@ func (r *Rehearsal) openWorkTree(ctx context.Context, cfg *config.Config) (*gogi
 		return nil, err
 	}
 	return repository, tree.Reset(&gogit.ResetOptions{Commit: newest.Hash(), Mode: gogit.HardReset})
+}
+
+// setRemote gives the rehearsal's own clone its remote: a run may have been cut short before it had one, and the
+// stack file may name another repository by now. What was pushed to the one before is not known to be in that.
+func (r *Rehearsal) setRemote(repository *gogit.Repository, cfg *config.Config) error {
+	settings, err := repository.Config()
+	if err != nil {
+		return err
+	}
+	if before := settings.Remotes[remoteName]; before != nil {
+		if slices.Equal(before.URLs, []string{cfg.Git.URL}) {
+			return nil
+		}
+		if err := os.Remove(r.folder.pushedImages()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := repository.Storer.RemoveReference(plumbing.NewRemoteReferenceName(remoteName, cfg.Git.Branch)); err != nil {
+			return err
+		}
+	}
+	settings.Remotes[remoteName] = &gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}}
+	return repository.SetConfig(settings)
 }
 
 // writeManifests renders and seals into the clone.

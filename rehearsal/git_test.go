@@ -140,3 +140,47 @@ func TestClones_ThatAreHalfMadeAreMadeAnew(t *testing.T) {
 	require.Error(t, h.ensureCheckout(ctx, h.cfg))
 	assert.NoDirExists(t, h.Checkout())
 }
+
+// The stack file may name another repository while the rehearsal is up.
+func TestPush_GoesToTheRepositoryOfTheStackFile(t *testing.T) {
+	h := newHosted(t, "o/first", "o/renamed")
+	record, err := h.forge()
+	require.NoError(t, err)
+	require.NoError(t, h.pushRendered(t.Context(), h.cfg))
+	for _, tag := range []string{"v2", "v3"} { // there, and back, where Git has the list of before
+		list := h.images(t, tag)
+		for _, repository := range []string{"o/renamed", "o/first"} {
+			h.cfg.Git.URL = record.gitURL(repository)
+			require.NoError(t, h.pushRendered(t.Context(), h.cfg))
+			assert.Equal(t, list, h.inGit(t, "images.yaml"), repository)
+		}
+	}
+}
+
+func TestForge_IsStartedAgainForAnotherRepository(t *testing.T) {
+	r := newRehearsal(t)
+	project := t.TempDir()
+	file := filepath.Join(project, "Pulumi.development.yaml")
+	content, err := os.ReadFile(filepath.Join("testdata", "k3d", "Pulumi.k3d.yaml")) // which names no repository
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	r.root = project // and the forge is built where it was
+	t.Cleanup(func() { require.NoError(t, r.stopAll(context.WithoutCancel(t.Context()))) })
+	running := func() Process {
+		t.Helper()
+		require.NoError(t, r.ensureForge(t.Context()))
+		all, err := r.Running(t.Context())
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		return all[0]
+	}
+	first := running()
+	assert.Equal(t, first, running(), "it is left alone")
+
+	content = append(content, "\n  "+r.project+":git: {url: \"ssh://git@github.com/o/renamed.git\"}\n"...)
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	again := running()
+	assert.NotEqual(t, first.PID, again.PID)
+	assert.Contains(t, again.Command, "--repository o/renamed")
+	assert.Equal(t, again, running())
+}
