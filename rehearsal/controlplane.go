@@ -181,9 +181,6 @@ func (r *Rehearsal) askIdentity(ctx context.Context) (types.UID, error) {
 
 // restartControlPlane starts what is missing of a cluster whose data are kept.
 func (r *Rehearsal) restartControlPlane(ctx context.Context, identity string) error {
-	if err := r.linkTools(); err != nil {
-		return err
-	}
 	if err := r.startMissing(ctx); err != nil {
 		return err
 	}
@@ -240,7 +237,8 @@ func (r *Rehearsal) restartEnded(ctx context.Context) error {
 // dropStalePIDs forgets processes that aren't ours: kwokctl takes any live process of a recorded number for its own,
 // and after a reboot that may be anybody's.
 func (r *Rehearsal) dropStalePIDs(ctx context.Context) error {
-	files, err := filepath.Glob(r.folder.join("kwok", "clusters", kwokCluster, "pids", "*.pid"))
+	records := r.folder.join("kwok", "clusters", kwokCluster, "pids")
+	names, err := fs.Glob(os.DirFS(records), "*.pid") // the path itself is no pattern: it may have brackets in it
 	if err != nil {
 		return fmt.Errorf("listing the control plane's process records: %w", err)
 	}
@@ -248,17 +246,18 @@ func (r *Rehearsal) dropStalePIDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
+	for _, file := range names {
+		path := filepath.Join(records, file)
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("reading a process record of the control plane: %w", err)
 		}
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
-		name := strings.TrimSuffix(filepath.Base(file), ".pid")
+		name := strings.TrimSuffix(file, ".pid")
 		if slices.ContainsFunc(running, func(p Process) bool { return p.PID == pid && p.Name() == name }) {
 			continue
 		}
-		if err := os.Remove(file); err != nil {
+		if err := os.Remove(path); err != nil {
 			return fmt.Errorf("removing a stale process record of the control plane: %w", err)
 		}
 	}
@@ -277,9 +276,6 @@ func (r *Rehearsal) createControlPlane(ctx context.Context) error {
 		}
 	}
 	if err := r.folder.create(); err != nil {
-		return err
-	}
-	if err := r.linkTools(); err != nil {
 		return err
 	}
 	kwokctlConfig, err := r.writeKwokConfig()
@@ -471,7 +467,13 @@ func freePorts(ctx context.Context, count int) ([]int, error) {
 	return nil, fmt.Errorf("finding %d free ports between %d and %d: none after %d tries", count, lowest, highest, tries)
 }
 
+// free asks for both: macOS gives a port on every address though somebody has it on 127.0.0.1.
 func free(ctx context.Context, port int) bool {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
-	return err == nil && listener.Close() == nil
+	for _, host := range []string{"127.0.0.1", ""} {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil || listener.Close() != nil {
+			return false
+		}
+	}
+	return true
 }

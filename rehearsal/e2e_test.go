@@ -117,7 +117,11 @@ func developmentsLife(t *testing.T) {
 	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
 	s.step("pods that break the rules of their namespace are refused", s.assertPodSecurity)
 	s.step("no secret is in the clear anywhere", func(t *testing.T) { s.assertNothingInTheClear(t, seen()) })
-	s.step("up again changes nothing", func(t *testing.T) {
+	s.step("up again changes nothing, though the plugin isn't yet where a newer SDK has it", func(t *testing.T) {
+		found, err := filepath.Glob(filepath.Join(s.Folder(), "pulumi-home", "plugins", "resource-kubernetes-*"))
+		require.NoError(t, err)
+		require.Len(t, found, 1)
+		require.NoError(t, os.RemoveAll(found[0]))
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{ExpectNoChanges: true}))
 	})
 	s.step("a state that a full disk has cut off is put back", func(t *testing.T) {

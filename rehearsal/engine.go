@@ -186,7 +186,8 @@ func (e *engine) prepare(ctx context.Context) error {
 // prepareStack is prepare without ending any process: a lock that there is, the caller knows to be nobody's.
 func (e *engine) prepareStack(ctx context.Context) error {
 	r := e.rehearsal
-	if err := e.keepLog(false); err != nil {
+	// A plugin's path has the version of its SDK, which may have been raised while the cluster runs.
+	if err := errors.Join(r.linkTools(), e.keepLog(false)); err != nil {
 		return err
 	}
 	complete, err := r.writeStackFile()

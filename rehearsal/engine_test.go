@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 )
 
 func TestParsePreview_KeepsWhatChanges(t *testing.T) {
@@ -98,6 +100,26 @@ func TestSetPlaceholders_EncryptsEachWithoutACommandLine(t *testing.T) {
 	private, err := into.crypter.DecryptValue(t.Context(), child(child(pair, "privateKey"), "secure").Value)
 	require.NoError(t, err)
 	assert.Contains(t, private, "RSA PRIVATE KEY")
+}
+
+func TestPrepare_LinksThePluginOfARaisedSDK(t *testing.T) {
+	project := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(project, name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(project, name), []byte(text), 0o600))
+	}
+	write("Pulumi.yaml", "name: p\n")
+	write(filepath.Join("tools", kubernetesPlugin), "")
+	r, err := New(Options{Project: project, Stack: "dev", Folder: filepath.Join(project, "rehearsal"), Tools: filepath.Join(project, "tools")})
+	require.NoError(t, err)
+	require.NoError(t, r.folder.create())
+	for _, version := range []string{"v4.1.0", "v4.2.0"} {
+		write("go.mod", "require github.com/pulumi/pulumi-kubernetes/sdk/v4 "+version+"\n")
+		r.source = project
+		require.ErrorContains(t, r.engine.prepareStack(t.Context()), "reading the stack file", "there is none")
+		assert.FileExists(t, plugins.Path(r.folder.pulumiHome(), "kubernetes", version))
+	}
 }
 
 // Whoever ends an engine lets pulumi save its state before anything that it talks to is ended.

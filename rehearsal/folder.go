@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +25,7 @@ func (f folder) join(parts ...string) string {
 func (f folder) bin(name string) string  { return f.join("bin", name) }
 func (f folder) log(name string) string  { return f.join("logs", name+".log") }
 func (f folder) lockFile() string        { return f.join("lock") }
+func (f folder) mark() string            { return f.join("made-by-mcs-rehearse") }
 func (f folder) kubeconfig() string      { return f.join("kubeconfig") }
 func (f folder) kwok() string            { return f.join("kwok") }
 func (f folder) clusterID() string       { return f.join("cluster-id") }
@@ -39,6 +41,33 @@ func (f folder) config(st string) string { return f.join("Pulumi." + st + ".yaml
 func (f folder) exists() bool {
 	_, err := os.Stat(string(f))
 	return err == nil
+}
+
+// ours is nil where the folder is a rehearsal's, or can become one's: all of it is removed by and by, and
+// what runs from it is ended.
+func (f folder) ours() error {
+	entries, err := os.ReadDir(string(f))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the rehearsal's folder: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	has := func(path string) bool { return slices.Contains(names, filepath.Base(path)) }
+	switch {
+	case len(names) == 0, has(f.mark()):
+		return nil
+	case len(names) == 1 && has(f.lockFile()): // a run was killed as it began or ended
+		return nil
+	case has(f.lockFile()) && has(f.bin("")) && has(f.pulumiHome()): // of a version that made no mark, or cmd/chaos empties it
+		return nil
+	}
+	return fmt.Errorf("%s is no rehearsal's folder, and has files in it, which down would remove: "+
+		"choose a new or empty one with --dir; if a rehearsal of an older version was cut short there, remove it by hand", f)
 }
 
 // create makes the folder and what is in every one of them.
@@ -67,8 +96,11 @@ func (e *BusyError) Error() string {
 }
 
 // lock makes this process the only one that changes the folder. The kernel frees the lock
-// when the process ends, however it ends.
+// when the process ends, however it ends. Who has the lock marks the folder as a rehearsal's.
 func (f folder) lock(ctx context.Context) (unlock func(), err error) {
+	if err := f.ours(); err != nil {
+		return nil, err
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -84,10 +116,8 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 			return nil, fmt.Errorf("opening the rehearsal's lock: %w", err)
 		}
 		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			holder, _ := os.ReadFile(f.lockFile())
 			_ = file.Close()
-			pid, _ := strconv.Atoi(strings.TrimSpace(string(holder)))
-			return nil, &BusyError{Folder: string(f), PID: pid}
+			return nil, f.unlockable(err)
 		}
 		// A `down` may have removed the folder between our open and our lock: then the file
 		// that we hold is not the one that others will see.
@@ -99,8 +129,22 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 			_ = file.Close()
 			return nil, fmt.Errorf("writing the rehearsal's lock: %w", err)
 		}
+		if err := os.WriteFile(f.mark(), nil, 0o600); err != nil {
+			_ = file.Close()
+			return nil, fmt.Errorf("marking the rehearsal's folder: %w", err)
+		}
 		return func() { _ = file.Close() }, nil
 	}
+}
+
+// unlockable says why the lock can't be had: another run has it, or the file system has no locks.
+func (f folder) unlockable(err error) error {
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("locking %s: %w", f.lockFile(), err)
+	}
+	holder, _ := os.ReadFile(f.lockFile())
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(holder)))
+	return &BusyError{Folder: string(f), PID: pid}
 }
 
 func writeAt(file *os.File, text string) error {
@@ -117,21 +161,23 @@ func sameFile(file *os.File, path string) bool {
 	return err == nil && os.SameFile(held, seen)
 }
 
-// remove deletes the folder, the lock last, so that nobody enters while it goes.
+// remove deletes the folder, the lock last, so that nobody enters while it goes; and the mark before
+// it, so that one of which a part is left is still known as a rehearsal's.
 func (f folder) remove() error {
 	entries, err := os.ReadDir(string(f))
 	if err != nil {
 		return fmt.Errorf("reading the rehearsal's folder: %w", err)
 	}
+	var paths []string
 	for _, entry := range entries {
-		if path := f.join(entry.Name()); path != f.lockFile() {
-			if err := os.RemoveAll(path); err != nil {
-				return fmt.Errorf("removing the rehearsal's folder: %w", err)
-			}
+		if path := f.join(entry.Name()); path != f.lockFile() && path != f.mark() {
+			paths = append(paths, path)
 		}
 	}
-	if err := os.RemoveAll(string(f)); err != nil {
-		return fmt.Errorf("removing the rehearsal's folder: %w", err)
+	for _, path := range append(paths, f.mark(), string(f)) {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("removing the rehearsal's folder: %w", err)
+		}
 	}
 	// .rehearsal itself goes with its last stack; it stays, silently, while it holds another.
 	_ = os.Remove(filepath.Dir(string(f)))

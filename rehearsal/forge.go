@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -126,16 +127,20 @@ func (r *Rehearsal) ensureForge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	repository, err := r.repository()
+	if err != nil {
+		return err
+	}
+	// One that serves another repository was started before the stack file named this one.
+	if _, err := r.stopMatching(ctx, func(p Process) bool { return p.Name() == forgeProgram && !serves(p, repository) }); err != nil {
+		return fmt.Errorf("stopping the forge of another repository: %w", err)
+	}
 	running, err := processesOf(ctx, string(r.folder))
 	if err != nil {
 		return err
 	}
-	alive := false
-	for _, process := range running {
-		alive = alive || process.Name() == forgeProgram
-	}
-	if !alive {
-		if err := r.startForge(ctx, record); err != nil {
+	if !slices.ContainsFunc(running, func(p Process) bool { return p.Name() == forgeProgram }) {
+		if err := r.startForge(ctx, record, repository); err != nil {
 			return err
 		}
 	}
@@ -196,11 +201,12 @@ func (r *Rehearsal) writeForge(record *forgeRecord) error {
 	return nil
 }
 
-func (r *Rehearsal) startForge(ctx context.Context, record *forgeRecord) error {
-	repository, err := r.repository()
-	if err != nil {
-		return err
-	}
+// serves says whether a forge was started with that repository; startForge names it last.
+func serves(process Process, repository string) bool {
+	return strings.HasSuffix(process.Command, " --repository "+repository)
+}
+
+func (r *Rehearsal) startForge(ctx context.Context, record *forgeRecord, repository string) error {
 	program := r.folder.bin(forgeProgram)
 	if err := r.build(ctx, "./cmd/forge", program); err != nil {
 		return err

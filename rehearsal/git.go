@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +64,10 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return r.pushRendered(ctx, cfg)
+}
+
+func (r *Rehearsal) pushRendered(ctx context.Context, cfg *config.Config) error {
 	checkout, err := r.openWorkTree(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("cloning the rehearsal's repository: %w", err)
@@ -69,9 +75,16 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 	if err := r.writeManifests(ctx, cfg); err != nil {
 		return err
 	}
+	images, err := r.writeImages(cfg)
+	if err != nil {
+		return err
+	}
 	pushed, err := r.push(ctx, checkout, cfg, "Render stack "+r.stack)
 	if err != nil {
 		return fmt.Errorf("pushing the rendered manifests: %w", err)
+	}
+	if err := writePrivate(r.folder.pushedImages(), []byte(images)); err != nil {
+		return fmt.Errorf("recording the list of images: %w", err)
 	}
 	if err := r.ensureCheckout(ctx, cfg); err != nil {
 		return fmt.Errorf("making the clone for people: %w", err)
@@ -85,13 +98,19 @@ func (r *Rehearsal) pushManifests(ctx context.Context) error {
 // ensureCheckout clones the repository once, with what git needs to push.
 func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) error {
 	if _, err := os.Stat(r.Checkout()); err == nil {
+		r.tellOfAnother(cfg)
 		return nil
 	}
 	auth, err := r.gitAuth(cfg)
 	if err != nil {
 		return err
 	}
-	repository, err := gogit.PlainCloneContext(ctx, r.Checkout(), false, &gogit.CloneOptions{
+	// Elsewhere, until it is whole: this run may be cut short.
+	half := filepath.Join(r.folder.temp(), "checkout")
+	if err := os.RemoveAll(half); err != nil {
+		return err
+	}
+	repository, err := gogit.PlainCloneContext(ctx, half, false, &gogit.CloneOptions{
 		URL: cfg.Git.URL, Auth: auth, ReferenceName: plumbing.NewBranchReferenceName(cfg.Git.Branch),
 	})
 	if err != nil {
@@ -103,7 +122,21 @@ func (r *Rehearsal) ensureCheckout(ctx context.Context, cfg *config.Config) erro
 	}
 	settings.Raw.Section("core").SetOption("sshCommand", r.sshCommand())
 	settings.User.Name, settings.User.Email = "rehearsal", "rehearsal@localhost"
-	return repository.SetConfig(settings)
+	if err := repository.SetConfig(settings); err != nil {
+		return err
+	}
+	return os.Rename(half, r.Checkout())
+}
+
+// tellOfAnother says so where the clone for people, which is theirs, is of the repository before.
+func (r *Rehearsal) tellOfAnother(cfg *config.Config) {
+	repository, err := gogit.PlainOpen(r.Checkout())
+	if err != nil {
+		return
+	}
+	if remote, err := repository.Remote(remoteName); err == nil && remote.Config().URLs[0] != cfg.Git.URL {
+		r.log.Warn("the clone is of another repository than the stack file's: move it away, and the next run makes a new one", "clone", r.Checkout())
+	}
 }
 
 // secretConfig is the rehearsed configuration with its secrets.
@@ -142,11 +175,12 @@ func (r *Rehearsal) openWorkTree(ctx context.Context, cfg *config.Config) (*gogi
 	}
 	repository, err := gogit.PlainOpen(r.WorkTree())
 	if errors.Is(err, gogit.ErrRepositoryNotExists) {
-		if repository, err = gogit.PlainInit(r.WorkTree(), false); err == nil {
-			_, err = repository.CreateRemote(&gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}})
-		}
+		repository, err = gogit.PlainInit(r.WorkTree(), false)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := r.setRemote(repository, cfg); err != nil {
 		return nil, err
 	}
 	branch := plumbing.NewBranchReferenceName(cfg.Git.Branch)
@@ -172,6 +206,28 @@ func (r *Rehearsal) openWorkTree(ctx context.Context, cfg *config.Config) (*gogi
 		return nil, err
 	}
 	return repository, tree.Reset(&gogit.ResetOptions{Commit: newest.Hash(), Mode: gogit.HardReset})
+}
+
+// setRemote gives the rehearsal's own clone its remote: a run may have been cut short before it had one, and the
+// stack file may name another repository by now. What was pushed to the one before is not known to be in that.
+func (r *Rehearsal) setRemote(repository *gogit.Repository, cfg *config.Config) error {
+	settings, err := repository.Config()
+	if err != nil {
+		return err
+	}
+	if before := settings.Remotes[remoteName]; before != nil {
+		if slices.Equal(before.URLs, []string{cfg.Git.URL}) {
+			return nil
+		}
+		if err := os.Remove(r.folder.pushedImages()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := repository.Storer.RemoveReference(plumbing.NewRemoteReferenceName(remoteName, cfg.Git.Branch)); err != nil {
+			return err
+		}
+	}
+	settings.Remotes[remoteName] = &gitconfig.RemoteConfig{Name: remoteName, URLs: []string{cfg.Git.URL}}
+	return repository.SetConfig(settings)
 }
 
 // writeManifests renders and seals into the clone.
@@ -205,35 +261,30 @@ func (r *Rehearsal) writeManifests(ctx context.Context, cfg *config.Config) erro
 	if _, err := render.Write(folder, want, have); err != nil {
 		return err
 	}
-	if err := r.publishImages(ctx, cfg, catalog, images); err != nil {
-		return err
-	}
-	return r.writeImages(cfg)
+	return r.publishImages(ctx, cfg, catalog, images)
 }
 
-// writeImages copies the project's list of images, unless it is the one that was pushed last.
-func (r *Rehearsal) writeImages(cfg *config.Config) error {
+// writeImages copies the project's list of images, unless it is the one that was pushed last, and gives its
+// digest.
+func (r *Rehearsal) writeImages(cfg *config.Config) (digest string, err error) {
 	content, err := os.ReadFile(filepath.Join(r.root, cfg.Images))
 	if err != nil {
-		return fmt.Errorf("reading the list of images: %w", err)
+		return "", fmt.Errorf("reading the list of images: %w", err)
 	}
 	sum := sha256.Sum256(content)
-	digest := hex.EncodeToString(sum[:])
+	digest = hex.EncodeToString(sum[:])
 	before, err := os.ReadFile(r.folder.pushedImages())
 	if err == nil && string(before) == digest {
-		return nil
+		return digest, nil
 	}
 	target := filepath.Join(r.WorkTree(), filepath.FromSlash(cfg.Images))
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-		return fmt.Errorf("writing the list of images: %w", err)
+		return "", fmt.Errorf("writing the list of images: %w", err)
 	}
 	if err := os.WriteFile(target, content, 0o600); err != nil {
-		return fmt.Errorf("writing the list of images: %w", err)
+		return "", fmt.Errorf("writing the list of images: %w", err)
 	}
-	if err := writePrivate(r.folder.pushedImages(), []byte(digest)); err != nil {
-		return fmt.Errorf("recording the list of images: %w", err)
-	}
-	return nil
+	return digest, nil
 }
 
 // publishImages has the registry hold each image that Flux scans for new tags, at the tag that
@@ -264,7 +315,8 @@ func (r *Rehearsal) publishImages(ctx context.Context, cfg *config.Config, catal
 	return nil
 }
 
-// push commits whatever differs in the clone, and says whether anything did.
+// push commits whatever differs in the clone, and pushes what the Git host hasn't: also what a run has
+// committed that was cut short then. It says whether there was anything.
 func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg *config.Config, message string) (bool, error) {
 	auth, err := r.gitAuth(cfg)
 	if err != nil {
@@ -278,14 +330,27 @@ func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg 
 		return false, err
 	}
 	status, err := tree.Status()
-	if err != nil || status.IsClean() {
+	if err != nil {
 		return false, err
 	}
-	author := &object.Signature{Name: "rehearsal", Email: "rehearsal@localhost", When: time.Now()}
-	if _, err := tree.Commit(message, &gogit.CommitOptions{Author: author}); err != nil {
-		return false, err
+	if !status.IsClean() {
+		author := &object.Signature{Name: "rehearsal", Email: "rehearsal@localhost", When: time.Now()}
+		if _, err := tree.Commit(message, &gogit.CommitOptions{Author: author}); err != nil {
+			return false, err
+		}
 	}
 	branch := plumbing.NewBranchReferenceName(cfg.Git.Branch)
+	here, err := repository.Reference(branch, true)
+	if err != nil {
+		return false, err
+	}
+	there, err := repository.Reference(plumbing.NewRemoteReferenceName(remoteName, cfg.Git.Branch), true)
+	if err == nil && there.Hash() == here.Hash() {
+		return false, nil
+	}
+	if err != nil && !errors.Is(err, plumbing.ErrReferenceNotFound) {
+		return false, err
+	}
 	err = repository.PushContext(ctx, &gogit.PushOptions{
 		RemoteName: remoteName, Auth: auth, RefSpecs: []gitconfig.RefSpec{gitconfig.RefSpec(branch + ":" + branch)},
 	})

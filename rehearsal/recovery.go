@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,9 +38,9 @@ func (e *engine) stopLeftovers(ctx context.Context) error {
 // unlock releases the lock that an engine which was cut short left on its state.
 func (e *engine) unlock(ctx context.Context) error {
 	r := e.rehearsal
-	locks, err := filepath.Glob(r.folder.join("state", ".pulumi", "locks", "organization", r.project, r.stack, "*.json"))
+	locks, err := e.saved().Locks()
 	if err != nil {
-		return fmt.Errorf("looking for locks of the stack: %w", err)
+		return err
 	}
 	// Nobody else has this folder, and who calls has ended what ran in it, or knows that it is dead.
 	if len(locks) > 0 {
@@ -53,9 +52,8 @@ func (e *engine) unlock(ctx context.Context) error {
 	return nil
 }
 
-// settle handles operations of which nobody knows how they ended. An object that may or may
-// not have been made is removed from the cluster: an update makes it anew, and a destroy would
-// know nothing of it. The rest a refresh finds out.
+// settle handles operations of which nobody knows how they ended: what may have been made is removed, and the
+// rest a refresh finds out.
 func (e *engine) settle(ctx context.Context) error {
 	r := e.rehearsal
 	pending, err := e.pendingOperations()
@@ -67,13 +65,8 @@ func (e *engine) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, operation := range pending {
-		if operation.kind != "creating" || !strings.HasPrefix(operation.token, "kubernetes:") || operation.object.GetName() == "" {
-			continue
-		}
-		if err := deleteObject(ctx, c, &operation.object); err != nil {
-			return err
-		}
+	if err := r.removeUnknown(ctx, c, pending); err != nil {
+		return err
 	}
 	if err := e.quietly(ctx, e.stackArgs("refresh", "--yes", "--skip-preview", "--clear-pending-creates")...); err != nil {
 		return fmt.Errorf("refreshing the state of an interrupted run: %w", err)
@@ -81,17 +74,54 @@ func (e *engine) settle(ctx context.Context) error {
 	return nil
 }
 
+// removeUnknown removes each object from the cluster that may or may not have been made: an update makes it anew,
+// and a destroy would know nothing of it. While a stack changes hands, Pulumi "makes" what is there and runs: that
+// stays, and the next update takes it over.
+func (r *Rehearsal) removeUnknown(ctx context.Context, c client.Client, pending []pendingOperation) error {
+	if record, err := r.switchedTo(); err != nil || record != nil {
+		return err
+	}
+	for _, operation := range pending {
+		if operation.kind != "creating" || !strings.HasPrefix(operation.token, "kubernetes:") || operation.object.GetName() == "" {
+			continue
+		}
+		if pulled, err := isPulled(ctx, c, &operation.object); err != nil {
+			return err
+		} else if pulled {
+			continue
+		}
+		if err := deleteObject(ctx, c, &operation.object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isPulled says whether Flux delivers an object that is in the cluster.
+func isPulled(ctx context.Context, c client.Client, object *unstructured.Unstructured) (bool, error) {
+	there := object.DeepCopy()
+	err := c.Get(ctx, client.ObjectKeyFromObject(object), there)
+	if isGone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for %s %s, of which the state knows nothing: %w", object.GetKind(), client.ObjectKeyFromObject(object), err)
+	}
+	return there.GetLabels()[pulledBy] != "", nil
+}
+
+func isGone(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
+
 // deleteObject removes an object, if it is there, and waits until it is gone.
 func deleteObject(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
 	name := fmt.Sprintf("%s %s", object.GetKind(), client.ObjectKeyFromObject(object))
-	gone := func(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }
-	if err := c.Delete(ctx, object); err != nil && !gone(err) {
+	if err := c.Delete(ctx, object); err != nil && !isGone(err) {
 		return fmt.Errorf("removing %s, of which the state knows nothing: %w", name, err)
 	}
 	err := poll(ctx, 200*time.Millisecond, readyBound, func(ctx context.Context) (bool, error) {
 		now := object.DeepCopy()
 		err := c.Get(ctx, client.ObjectKeyFromObject(object), now)
-		if gone(err) {
+		if isGone(err) {
 			return true, nil
 		}
 		return false, err

@@ -125,6 +125,9 @@ func New(options Options) (*Rehearsal, error) {
 		return nil, fmt.Errorf("the rehearsal's folder is %q: kwokctl can't work under a path with a space; name another with --dir", where)
 	}
 	r.folder = folder(where)
+	if err := r.folder.ours(); err != nil {
+		return nil, err
+	}
 	r.engine = &engine{rehearsal: r}
 	return r, nil
 }
@@ -293,7 +296,7 @@ func (r *Rehearsal) startCluster(ctx context.Context, watch *stopwatch, tools []
 	if err = errors.Join(err, r.checkTools(tools)); err != nil {
 		return err
 	}
-	if err := r.folder.create(); err != nil {
+	if err := errors.Join(r.folder.create(), r.linkTools()); err != nil {
 		return err
 	}
 	r.log.Info("starting the control plane", "folder", r.Folder())

@@ -79,7 +79,7 @@ func resources(file string) (int, error) {
 // Keep has one copy more among Pulumi's own, and in place of older ones: for a backend that was told to
 // keep none. It is written in one go, or not at all.
 func (s State) Keep() error {
-	old, err := filepath.Glob(filepath.Join(s.backups(), "*"))
+	old, err := filesIn(s.backups(), "")
 	if err != nil {
 		return fmt.Errorf("listing the copies of the state: %w", err)
 	}
@@ -104,7 +104,7 @@ func (s State) Keep() error {
 // Newest is the newest whole copy that Pulumi has: it keeps one of each state, in backups, and one
 // beside the state itself. Without one, the error is an ErrNoCopy.
 func (s State) Newest() (Copy, error) {
-	files, err := filepath.Glob(filepath.Join(s.backups(), "*.json"))
+	files, err := filesIn(s.backups(), ".json")
 	if err != nil {
 		return Copy{}, fmt.Errorf("listing the copies of the state: %w", err)
 	}
@@ -130,11 +130,26 @@ func (s State) Newest() (Copy, error) {
 
 // Locks are the files by which updates that run, or were killed, hold the stack.
 func (s State) Locks() ([]string, error) {
-	locks, err := filepath.Glob(filepath.Join(s.Backend, ".pulumi", "locks", "organization", s.Project, s.Stack, "*.json"))
+	locks, err := filesIn(filepath.Join(s.Backend, ".pulumi", "locks", "organization", s.Project, s.Stack), ".json")
 	if err != nil {
 		return nil, fmt.Errorf("listing the locks of the state: %w", err)
 	}
 	return locks, nil
+}
+
+// filesIn lists the files of that ending in a folder that may be missing. Its path is no pattern: it may have
+// brackets in it.
+func filesIn(folder, ending string) (files []string, err error) {
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), ending) {
+			files = append(files, filepath.Join(folder, entry.Name()))
+		}
+	}
+	return files, err
 }
 
 // Restore puts a copy where the state is. What was there is beside it from then on, as .broken.

@@ -88,6 +88,28 @@ func TestState_CountsWhatItHas(t *testing.T) {
 	}
 }
 
+func TestState_IsFoundWhereThePathLooksLikeAPattern(t *testing.T) {
+	state := stack.State{Backend: filepath.Join(t.TempDir(), "a [pattern]"), Project: "p", Stack: "s"}
+	locks, err := state.Locks()
+	require.NoError(t, err)
+	require.Empty(t, locks)
+
+	lock := filepath.Join(state.Backend, ".pulumi", "locks", "organization", "p", "s", "1.json")
+	require.NoError(t, os.MkdirAll(filepath.Dir(lock), 0o700))
+	require.NoError(t, os.WriteFile(lock, nil, 0o600))
+	locks, err = state.Locks()
+	require.NoError(t, err)
+	assert.Equal(t, []string{lock}, locks)
+
+	require.NoError(t, os.MkdirAll(filepath.Dir(state.File()), 0o700))
+	require.NoError(t, os.WriteFile(state.File(), []byte(`{"version":3,"checkpoint":{"stack":"s"}}`), 0o600))
+	require.NoError(t, state.Keep())
+	first, err := state.Newest()
+	require.NoError(t, err)
+	require.NoError(t, state.Keep())
+	assert.NoFileExists(t, first.File, "the newest alone")
+}
+
 func TestBackendFolder_IsWherePulumiHasIt(t *testing.T) {
 	t.Setenv("HOME", "/nowhere")
 	somebody, err := user.Current()

@@ -131,14 +131,15 @@ func commitsOf(path string) ([]string, error) {
 
 // readCheckpoint finds the state's file in the folder of a rehearsal.
 func readCheckpoint(folder, stack string) ([]byte, error) {
-	found, err := filepath.Glob(filepath.Join(folder, "state", ".pulumi", "stacks", "*", stack+".json"))
+	// The folder is no pattern: its path may have brackets in it.
+	found, err := fs.Glob(os.DirFS(folder), "state/.pulumi/stacks/*/"+stack+".json")
 	if err != nil {
 		return nil, fmt.Errorf("finding Pulumi's state in %s: %w", folder, err)
 	}
 	if len(found) != 1 {
 		return nil, fmt.Errorf("finding Pulumi's state in %s: there are %d files of stack %s", folder, len(found), stack)
 	}
-	return os.ReadFile(found[0])
+	return os.ReadFile(filepath.Join(folder, filepath.FromSlash(found[0])))
 }
 
 // differences names each way in which a picture isn't the wanted one, by the property that it breaks.

@@ -34,6 +34,18 @@ func TestReadState_NamesResourcesAndWhatIsPending(t *testing.T) {
 	require.Error(t, err)
 }
 
+func TestReadCheckpoint_FindsTheOneOfTheStack(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "a [pattern]")
+	stacks := filepath.Join(folder, "state", ".pulumi", "stacks", "p")
+	require.NoError(t, os.MkdirAll(stacks, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(stacks, "s.json"), []byte("{}"), 0o600))
+	found, err := readCheckpoint(folder, "s")
+	require.NoError(t, err)
+	assert.Equal(t, "{}", string(found))
+	_, err = readCheckpoint(folder, "t")
+	require.ErrorContains(t, err, "there are 0 files of stack t")
+}
+
 func TestDifferences_EachIsNamedByThePropertyThatItBreaks(t *testing.T) {
 	want := &picture{objects: []string{"a", "b"}, resources: []string{"r"}, keys: []string{"k"}, commits: []string{"c"}}
 	same := *want

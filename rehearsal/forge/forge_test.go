@@ -320,6 +320,30 @@ func TestForge_KeepsEverythingOverARestart(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A kill or a full disk ends a file in the middle of a line.
+func TestForge_StartsWithALineThatWasCutOff(t *testing.T) {
+	r := startAnew(t)
+	image := forge.Image{Name: "nullify005/service-intesis", Tag: "v1.0.0"}
+	require.NoError(t, r.Client.PushImage(t.Context(), image))
+	for number := range 2 {
+		post(t, r.URL()+"/slack/services/x", `{"text":"hello"}`)
+		messages, err := r.SlackMessages(t.Context())
+		require.NoError(t, err)
+		require.Len(t, messages, number+1, "what is added stands on a line of its own")
+		_, err = crane.Digest(r.Registry() + "/nullify005/service-intesis:v1.0.0")
+		require.NoError(t, err)
+		r.stop()
+		for _, name := range []string{"slack.jsonl", filepath.Join("registry", "manifests.jsonl")} {
+			file, err := os.OpenFile(filepath.Join(r.folder, name), os.O_APPEND|os.O_WRONLY, 0o600)
+			require.NoError(t, err)
+			_, err = file.WriteString(`{"cut o`)
+			require.NoError(t, err)
+			require.NoError(t, file.Close())
+		}
+		r = start(t, r.folder, r.SSHAddress(), r.Registry())
+	}
+}
+
 func post(t *testing.T, url, body string) int {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log"
 	"maps"
 	"net/http"
@@ -68,8 +67,8 @@ func newRegistry(ctx context.Context, folder string) (*registry, error) {
 }
 
 func (r *registry) replay(ctx context.Context) error {
-	text, err := os.ReadFile(r.journal)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	text, err := readLines(r.journal)
+	if err != nil {
 		return fmt.Errorf("reading the registry's journal: %w", err)
 	}
 	for decoder := json.NewDecoder(bytes.NewReader(text)); ; {

@@ -30,8 +30,8 @@ type slack struct {
 
 func newSlack(file string) (*slack, error) {
 	s := &slack{file: file, messages: []Message{}}
-	text, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	text, err := readLines(file)
+	if err != nil {
 		return nil, fmt.Errorf("reading Slack's messages: %w", err)
 	}
 	for decoder := json.NewDecoder(bytes.NewReader(text)); ; {
@@ -75,7 +75,7 @@ func (s *slack) keep(message Message) error {
 	return nil
 }
 
-// appendLine adds a value to a file of one a line.
+// appendLine adds a value to a file of one a line, or nothing: the disk may be full.
 func appendLine(name string, value any) error {
 	line, err := json.Marshal(value)
 	if err != nil {
@@ -85,6 +85,29 @@ func appendLine(name string, value any) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(append(line, '\n'))
+	before, err := file.Stat()
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if _, err = file.Write(append(line, '\n')); err != nil {
+		err = errors.Join(err, file.Truncate(before.Size()))
+	}
 	return errors.Join(err, file.Close())
+}
+
+// readLines reads such a file, which may be missing. A last line that was cut off, as its writer was killed, is
+// taken away.
+func readLines(name string) ([]byte, error) {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	whole := bytes.LastIndexByte(text, '\n') + 1
+	if whole < len(text) {
+		err = os.Truncate(name, int64(whole))
+	}
+	return text[:whole], err
 }
