@@ -58,7 +58,7 @@ the middle, runs the update again where it failed, and holds cluster, Pulumi's s
 against those of a bring-up that nothing disturbed. It prints a table of tries, recoveries and losses,
 and exits with 1 when there is a loss; what is known of each is kept in the folder that it names. Each
 try is kept as it ends: a Ctrl-C prints the table so far, and writes none; --resume goes on where it was.`,
-		Example: `  chaos --write                            # everything, into docs/chaos.md; most of two hours
+		Example: `  chaos --write                            # everything, into docs/chaos.md; some three hours
   chaos --write --resume                   # go on with one that was cut short
   chaos --faults kill --points 4 --stacks development
   chaos --faults api,disk`,
