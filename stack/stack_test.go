@@ -215,11 +215,7 @@ func withoutPassphrase(env []string) []string {
 // would have pulumi drop what it has begun.
 func TestStack_PulumiIsInterruptedOnceAndMayFinish(t *testing.T) {
 	s, record := stubborn(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Up(ctx, io.Discard) }()
-	require.Eventually(t, func() bool { return len(record()) > 0 }, 10*time.Second, 10*time.Millisecond)
-	cancel()
+	ended := interrupted(t, s, record)
 	require.ErrorIs(t, <-ended, context.Canceled)
 	lines := record()
 	assert.NotEqual(t, strconv.Itoa(syscall.Getpgrp()), lines[0], "a group of its own")
@@ -230,15 +226,22 @@ func TestStack_PulumiIsInterruptedOnceAndMayFinish(t *testing.T) {
 // Whoever can't wait for that says so.
 func TestStack_PulumiIsInterruptedTwiceIfItIsAskedFor(t *testing.T) {
 	s, record := stubborn(t)
+	ended := interrupted(t, s, record)
+	require.Eventually(t, func() bool { return len(record()) > 1 }, 10*time.Second, 10*time.Millisecond)
+	assert.True(t, s.Interrupt())
+	require.ErrorIs(t, <-ended, context.Canceled)
+	assert.Equal(t, []string{"interrupted", "interrupted", "dropped"}, record()[1:])
+}
+
+// interrupted begins an update, has it interrupted, and gives what it ends with.
+func interrupted(t *testing.T, s *stack.Stack, record func() []string) <-chan error {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Up(ctx, io.Discard) }()
 	require.Eventually(t, func() bool { return len(record()) > 0 }, 10*time.Second, 10*time.Millisecond)
 	cancel()
-	require.Eventually(t, func() bool { return len(record()) > 1 }, 10*time.Second, 10*time.Millisecond)
-	assert.True(t, s.Interrupt())
-	require.ErrorIs(t, <-ended, context.Canceled)
-	assert.Equal(t, []string{"interrupted", "interrupted", "dropped"}, record()[1:])
+	return ended
 }
 
 // stubborn is a stack whose pulumi takes its time after an interrupt, and what that has written: its
