@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,13 +82,13 @@ func (a *application) render(projectDir string, stacks []string, check bool) err
 
 // stacksOf lists the stacks that have a file.
 func stacksOf(dir string) ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "Pulumi.*.yaml"))
+	files, err := fs.Glob(os.DirFS(dir), "Pulumi.*.yaml")
 	if err != nil {
 		return nil, fmt.Errorf("listing the stack files: %w", err)
 	}
 	stacks := make([]string, len(files))
 	for i, file := range files {
-		stacks[i] = strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+		stacks[i] = strings.TrimSuffix(strings.TrimPrefix(file, "Pulumi."), ".yaml")
 	}
 	slices.Sort(stacks)
 	return stacks, nil

@@ -40,6 +40,15 @@ func TestRender_WritesEveryStackOnce(t *testing.T) {
 	assert.Empty(t, out, "the same again changes nothing")
 }
 
+func TestRender_OfAProjectWhosePathHasWildcards(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "code [home]*")
+	require.NoError(t, os.Rename(rendersTwo(t), folder))
+	out, err := execute(t, "render", "--project", folder)
+	require.NoError(t, err)
+	assert.Contains(t, out, "wrote manifests/one/")
+	assert.Contains(t, out, "wrote manifests/two/")
+}
+
 func TestRender_OfOneStackLeavesTheOthersAlone(t *testing.T) {
 	folder := rendersTwo(t)
 	_, err := execute(t, "render", "--project", folder, "--stack", "two")

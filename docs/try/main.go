@@ -242,9 +242,9 @@ func (s *stranger) record(section section, command, result string, took time.Dur
 
 // leave takes down every rehearsal that was brought up, however the trial ended.
 func (s *stranger) leave() {
-	rehearsals, _ := filepath.Glob(filepath.Join(s.clone(), ".rehearsal", "*"))
-	for _, rehearsal := range rehearsals {
-		cmd := exec.Command("make", "down", "STACK="+filepath.Base(rehearsal)) //nolint:noctx // also after Ctrl-C
+	rehearsals, _ := fs.Glob(os.DirFS(filepath.Join(s.clone(), ".rehearsal")), "*")
+	for _, stack := range rehearsals {
+		cmd := exec.Command("make", "down", "STACK="+stack) //nolint:noctx // also after Ctrl-C
 		cmd.Dir = s.clone()
 		if out, err := cmd.CombinedOutput(); err != nil {
 			s.failed = true // its processes may run on, in a folder that had better stay

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io/fs"
 	mathrand "math/rand/v2"
 	"net"
 	"os"
@@ -120,12 +121,12 @@ func (h *House) RebootTakes(duration time.Duration) {
 
 // removeLeftovers removes the folders of processes that were killed; all else has gone with them.
 func removeLeftovers() {
-	folders, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*-*"))
+	folders, _ := fs.Glob(os.DirFS(os.TempDir()), prefix+"*-*")
 	for _, folder := range folders {
-		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(folder), prefix), "-")
+		text, _, _ := strings.Cut(strings.TrimPrefix(folder, prefix), "-")
 		pid, err := strconv.Atoi(text)
 		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
-			_ = os.RemoveAll(folder)
+			_ = os.RemoveAll(filepath.Join(os.TempDir(), folder))
 		}
 	}
 }

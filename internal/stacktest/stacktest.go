@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,12 +31,12 @@ const Canary = "canary"
 // Names are the stacks of a project: those that have a file.
 func Names(t *testing.T, projectDir string) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(projectDir, "Pulumi.*.yaml"))
+	files, err := fs.Glob(os.DirFS(projectDir), "Pulumi.*.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, files, "no stack has a file in %s", projectDir)
 	names := make([]string, len(files))
 	for i, file := range files {
-		names[i] = strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "Pulumi."), ".yaml")
+		names[i] = strings.TrimSuffix(strings.TrimPrefix(file, "Pulumi."), ".yaml")
 	}
 	return names
 }

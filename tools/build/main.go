@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -142,12 +143,12 @@ func buildAll(ctx context.Context, stale []*build, out string, stdout io.Writer,
 		return err
 	}
 	defer unlock()
-	leftovers, err := filepath.Glob(filepath.Join(out, tempPrefix+"*"))
+	leftovers, err := fs.Glob(os.DirFS(out), tempPrefix+"*")
 	if err != nil {
 		return fmt.Errorf("looking for leftovers of builds: %w", err)
 	}
 	for _, leftover := range leftovers {
-		if err := os.RemoveAll(leftover); err != nil {
+		if err := os.RemoveAll(filepath.Join(out, leftover)); err != nil {
 			return fmt.Errorf("removing the leftovers of a build: %w", err)
 		}
 	}
