@@ -186,8 +186,7 @@ func (e *engine) prepare(ctx context.Context) error {
 // prepareStack is prepare without ending any process: a lock that there is, the caller knows to be nobody's.
 func (e *engine) prepareStack(ctx context.Context) error {
 	r := e.rehearsal
-	// A plugin's path has the version of its SDK, which may have been raised while the cluster runs.
-	if err := errors.Join(r.linkTools(), e.keepLog(false)); err != nil {
+	if err := errors.Join(r.linkTools(), r.ensurePlugins(ctx), e.keepLog(false)); err != nil {
 		return err
 	}
 	complete, err := r.writeStackFile()

@@ -102,23 +102,30 @@ func TestSetPlaceholders_EncryptsEachWithoutACommandLine(t *testing.T) {
 	assert.Contains(t, private, "RSA PRIVATE KEY")
 }
 
-func TestPrepare_LinksThePluginOfARaisedSDK(t *testing.T) {
+func TestPrepare_LinksThePluginsOfARaisedSDK(t *testing.T) {
 	project := t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(project, name)), 0o700))
-		require.NoError(t, os.WriteFile(filepath.Join(project, name), []byte(text), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(project, name), []byte(text), 0o700)) //nolint:gosec // some are programs
 	}
-	write("Pulumi.yaml", "name: p\n")
+	write("Pulumi.yaml", "name: manager-cluster-state\n")
+	stackFile, err := os.ReadFile(filepath.Join("..", "workloads", "testdata", "Pulumi.development.yaml"))
+	require.NoError(t, err)
+	write("Pulumi.dev.yaml", string(stackFile))
 	write(filepath.Join("tools", kubernetesPlugin), "")
+	// The official plugins: nothing is built.
+	write(filepath.Join("bin", "pulumi-resource-github"), "")
+	t.Setenv("PATH", filepath.Join(project, "bin"))
 	r, err := New(Options{Project: project, Stack: "dev", Folder: filepath.Join(project, "rehearsal"), Tools: filepath.Join(project, "tools")})
 	require.NoError(t, err)
 	require.NoError(t, r.folder.create())
-	for _, version := range []string{"v4.1.0", "v4.2.0"} {
-		write("go.mod", "require github.com/pulumi/pulumi-kubernetes/sdk/v4 "+version+"\n")
-		r.source = project
-		require.ErrorContains(t, r.engine.prepareStack(t.Context()), "reading the stack file", "there is none")
-		assert.FileExists(t, plugins.Path(r.folder.pulumiHome(), "kubernetes", version))
+	for _, minor := range []string{"1", "2"} {
+		write("go.mod", "require github.com/pulumi/pulumi-kubernetes/sdk/v4 v4."+minor+".0\n"+
+			"require github.com/pulumi/pulumi-github/sdk/v6 v6."+minor+".0\n")
+		require.ErrorContains(t, r.engine.prepareStack(t.Context()), "making the stack", "there is no pulumi")
+		assert.FileExists(t, plugins.Path(r.folder.pulumiHome(), "kubernetes", "v4."+minor+".0"))
+		assert.FileExists(t, plugins.Path(r.folder.pulumiHome(), "github", "v6."+minor+".0"))
 	}
 }
 

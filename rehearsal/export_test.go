@@ -9,7 +9,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/nullify005/manager-cluster-state/config"
-	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -17,10 +16,7 @@ import (
 // images, the plugins.
 func (r *Rehearsal) Surroundings(ctx context.Context) error {
 	return r.locked(ctx, func() error {
-		if err := r.ensureForge(ctx); err != nil {
-			return err
-		}
-		if err := errors.Join(r.ensurePlugin(ctx, plugins.GitHub), r.ensureCommandPlugin(ctx)); err != nil {
+		if err := errors.Join(r.ensureForge(ctx), r.ensurePlugins(ctx)); err != nil {
 			return err
 		}
 		cfg, err := r.Rehearsed()

@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nullify005/manager-cluster-state/config"
@@ -26,11 +27,15 @@ func (r *Rehearsal) ensurePlugin(ctx context.Context, name string) error {
 	return nil
 }
 
-// ensureCommandPlugin is for the clusters that the program makes; an existing one takes no command.
-func (r *Rehearsal) ensureCommandPlugin(ctx context.Context) error {
+// ensurePlugins leaves the plugins of every SDK that the stack uses where the rehearsal's Pulumi finds them. Where they
+// belong has the SDK's version in it, which may have been raised while the cluster runs.
+func (r *Rehearsal) ensurePlugins(ctx context.Context) error {
 	rehearsed, err := r.Rehearsed()
-	if err != nil || rehearsed.Cluster.Kind == config.Existing {
+	if err = errors.Join(err, r.ensurePlugin(ctx, plugins.GitHub)); err != nil {
 		return err
+	}
+	if rehearsed.Cluster.Kind == config.Existing {
+		return nil // it takes no command
 	}
 	return r.ensurePlugin(ctx, plugins.Command)
 }

@@ -28,7 +28,6 @@ import (
 
 	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/flux"
-	"github.com/nullify005/manager-cluster-state/rehearsal/plugins"
 	"github.com/nullify005/manager-cluster-state/stack"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
@@ -349,7 +348,7 @@ func (r *Rehearsal) prepare(ctx context.Context, watch *stopwatch, options UpOpt
 		return err
 	}
 	return watch.run("stack", func() error {
-		if err := errors.Join(r.ensureForge(ctx), r.ensurePlugin(ctx, plugins.GitHub), r.ensureCommandPlugin(ctx)); err != nil {
+		if err := r.ensureForge(ctx); err != nil {
 			return err
 		}
 		prepare := r.engine.prepare
