@@ -16,6 +16,7 @@ import (
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/apis/meta"
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -81,6 +82,14 @@ func (d *dayTwo) value(t *testing.T) string {
 	return settings.Data["value"]
 }
 
+// requested is when somebody last asked for the app to be reconciled.
+func (d *dayTwo) requested(t *testing.T) string {
+	t.Helper()
+	var app kustomizev1.Kustomization
+	require.NoError(t, d.client.Get(t.Context(), client.ObjectKey{Namespace: d.namespace, Name: "app"}, &app))
+	return app.Annotations[meta.ReconcileRequestAnnotation]
+}
+
 func (d *dayTwo) mcs(t *testing.T, args ...string) (said string, err error) {
 	t.Helper()
 	return d.answer(t.Context(), t, "", append(args, "--rehearsal", "--stack", "development", "--project", projectFolder, "--dir", shared.Folder())...)
@@ -105,12 +114,17 @@ func TestDayTwo_OfAWorkloadThatFluxDelivers(t *testing.T) {
 	require.NoError(t, err, "also when it was made a moment ago")
 	require.Equal(t, "one", d.value(t))
 
-	revision := d.push(t, "two")
+	revision, before := d.push(t, "two"), d.requested(t)
 	said, err := d.mcs(t, "reconcile")
 	require.NoError(t, err)
 	assert.Equal(t, "two", d.value(t), "long before its interval")
+	assert.Equal(t, before, d.requested(t), "a new revision is applied by itself: to be asked too would break that off")
 	assert.Contains(t, said, "GitRepository "+d.namespace+"/source is ready at "+revision+"\n")
 	assert.Contains(t, said, "Kustomization "+d.namespace+"/app is ready at "+revision+"\n")
+
+	_, err = d.mcs(t, "reconcile")
+	require.NoError(t, err)
+	assert.NotEqual(t, before, d.requested(t), "there is no new revision")
 
 	d.assertSuspension(t)
 	d.assertFailure(t)

@@ -74,48 +74,76 @@ func (l *liveCluster) deliver(ctx context.Context, c client.Client, asked []flux
 			sources = append(sources, state.Source)
 		}
 	}
-	if err := l.fetch(ctx, c, sources, timeout); err != nil {
+	fetched, err := l.fetch(ctx, c, sources, timeout)
+	if err != nil {
 		return err
 	}
-	return l.apply(ctx, c, asked, reset, timeout)
+	return l.apply(ctx, c, asked, fetched, reset, timeout)
+}
+
+// fetched is a source that was brought up to date.
+type fetched struct {
+	revision string
+	isNew    bool // it had another before
 }
 
 // fetch brings sources up to date.
-func (l *liveCluster) fetch(ctx context.Context, c client.Client, sources []flux.Ref, timeout time.Duration) error {
+func (l *liveCluster) fetch(ctx context.Context, c client.Client, sources []flux.Ref, timeout time.Duration) (map[flux.Ref]fetched, error) {
 	var waits []awaited
+	before := map[flux.Ref]string{}
 	for _, source := range sources {
+		state, err := flux.StateOf(ctx, c, source)
+		if err != nil {
+			return nil, err
+		}
+		before[source] = state.Revision
 		requestedAt, err := flux.Reconcile(ctx, c, source)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		waits = append(waits, awaited{Ref: source, requestedAt: requestedAt})
 	}
-	return l.await(ctx, c, waits, timeout)
+	if err := l.await(ctx, c, waits, timeout); err != nil {
+		return nil, err
+	}
+	all := map[flux.Ref]fetched{}
+	for _, source := range sources {
+		state, err := flux.StateOf(ctx, c, source)
+		if err != nil {
+			return nil, err
+		}
+		all[source] = fetched{revision: state.Revision, isNew: state.Revision != before[source]}
+	}
+	return all, nil
 }
 
 // apply brings workloads to what their sources have now.
-func (l *liveCluster) apply(ctx context.Context, c client.Client, asked []flux.State, reset bool, timeout time.Duration) error {
+func (l *liveCluster) apply(
+	ctx context.Context, c client.Client, asked []flux.State, from map[flux.Ref]fetched, reset bool, timeout time.Duration,
+) error {
 	var waits []awaited
 	for _, state := range asked {
-		ask := flux.Reconcile
-		if reset && state.Kind == flux.HelmRelease("", "").Kind {
-			ask = flux.Reset
-		}
-		wait := awaited{Ref: state.Ref}
-		if state.Source.Name != "" {
-			source, err := flux.StateOf(ctx, c, state.Source)
-			if err != nil {
+		source := from[state.Source]
+		wait := awaited{Ref: state.Ref, revision: source.revision}
+		if !appliesByItself(state, source) {
+			ask := flux.Reconcile
+			if reset && state.Kind == flux.HelmRelease("", "").Kind {
+				ask = flux.Reset
+			}
+			var err error
+			if wait.requestedAt, err = ask(ctx, c, state.Ref); err != nil {
 				return err
 			}
-			wait.revision = source.Revision
-		}
-		var err error
-		if wait.requestedAt, err = ask(ctx, c, state.Ref); err != nil {
-			return err
 		}
 		waits = append(waits, wait)
 	}
 	return l.await(ctx, c, waits, timeout)
+}
+
+// appliesByItself says whether Flux is at a Kustomization already, since its source has news. A request would have it
+// break off the health checks that it is in then, and begin again later.
+func appliesByItself(state flux.State, source fetched) bool {
+	return state.Kind == flux.Kustomization("", "").Kind && source.isNew && state.Revision != source.revision && state.Ready != flux.Stalled
 }
 
 // awaited is an object that a command waits for.
