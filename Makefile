@@ -153,7 +153,7 @@ workflows: ## lint .github/workflows (with shellcheck and zizmor where they are 
 	@go run ./tools/build actionlint
 	@actionlint
 	@if command -v zizmor >/dev/null; then zizmor --offline --quiet .github; \
-	else echo "zizmor skipped: it is not installed, and is no Go program that tools/ could build; internal/upkeep holds the workflows to what it looks for"; fi
+	else echo "zizmor skipped: it is not installed, and is no Go program that tools/ could build; internal/upkeep holds the workflows to rules of its own"; fi
 
 test-root: ## run every test as root, as those of the Pis need, with the packages that they need (sudo; Debian and Ubuntu)
 	@sudo env "PATH=$$PATH" $(MAKE) --no-print-directory test-packages test

@@ -18,11 +18,16 @@ import (
 
 // workflow is what the rules ask of one.
 type workflow struct {
-	On          yaml.Node            `yaml:"on"`
-	Env         yaml.Node            `yaml:"env"`
-	Permissions map[string]string    `yaml:"permissions"`
-	Concurrency *concurrency         `yaml:"concurrency"`
-	Jobs        map[string]yaml.Node `yaml:"jobs"`
+	On          yaml.Node         `yaml:"on"`
+	Env         yaml.Node         `yaml:"env"`
+	Permissions map[string]string `yaml:"permissions"`
+	Concurrency *concurrency      `yaml:"concurrency"`
+	Defaults    struct {
+		Run struct {
+			Shell string `yaml:"shell"`
+		} `yaml:"run"`
+	} `yaml:"defaults"`
+	Jobs map[string]yaml.Node `yaml:"jobs"`
 }
 
 type concurrency struct {
@@ -41,6 +46,25 @@ type job struct {
 	Container   yaml.Node         `yaml:"container"`
 	Services    yaml.Node         `yaml:"services"`
 	Steps       []step            `yaml:"steps"`
+	Strategy    struct {
+		Matrix matrix `yaml:"matrix"`
+	} `yaml:"strategy"`
+}
+
+type matrix struct {
+	Stack   []string `yaml:"stack"`
+	Include []struct {
+		Stack string `yaml:"stack"`
+	} `yaml:"include"`
+}
+
+// stacks are those that the job runs for.
+func (m *matrix) stacks() []string {
+	stacks := slices.Clone(m.Stack)
+	for _, each := range m.Include {
+		stacks = append(stacks, each.Stack)
+	}
+	return stacks
 }
 
 type step struct {
@@ -55,6 +79,7 @@ const (
 	checkout       = "actions/checkout@"
 	cache          = "actions/cache"
 	setUpGo        = "actions/setup-go@"
+	pulumiActions  = "pulumi/actions@"
 	production     = "production"
 )
 
@@ -103,10 +128,18 @@ func violations(content string, targets map[string]bool) []string {
 		for _, rule := range one.violations(string(text), slices.Contains(triggers, "pull_request"), targets) {
 			breaks("job %s: %s", name, rule)
 		}
-		if !strings.EqualFold(one.Environment, production) { // GitHub knows no difference
+		if flow.Defaults.Run.Shell != "bash" && slices.ContainsFunc(one.Steps, func(s step) bool { return strings.Contains(s.Run, "|") }) {
+			breaks("job %s: a pipe, and no bash that tells when what is before it fails", name)
+		}
+		ofProduction := strings.EqualFold(one.Environment, production) // GitHub knows no difference
+		if !ofProduction && slices.ContainsFunc(one.Steps, step.updates) {
+			breaks("job %s: updates a stack, without the environment %s, which asks somebody", name, production)
+			ofProduction = true
+		}
+		if !ofProduction {
 			continue
 		}
-		if one.Needs.IsZero() && !one.onlyIf(ofMain) {
+		if !one.onlyIf(ofMain) {
 			breaks("job %s: of production, and not of main alone", name)
 		}
 		if !slices.Equal(triggers, []string{"workflow_dispatch"}) {
@@ -154,6 +187,13 @@ func (j *job) onlyIf(condition string) bool {
 
 // is says whether the step uses an action; GitHub minds no case.
 func (s *step) is(action string) bool { return strings.HasPrefix(strings.ToLower(s.Uses), action) }
+
+// updates says whether the step changes a stack.
+func (s step) updates() bool {
+	command, commanded := s.With["command"]
+	return s.is(pulumiActions) && commanded && command != "preview" ||
+		slices.ContainsFunc(strings.Fields(s.Run), func(word string) bool { return slices.Contains([]string{"deploy", "bootstrap", "switch"}, word) })
+}
 
 func triggersOf(on *yaml.Node) []string {
 	switch on.Kind {
@@ -256,6 +296,14 @@ func makeTargets(t *testing.T) map[string]bool {
 	return targets
 }
 
+// recipe are the commands of a target of the Makefile.
+func recipe(t *testing.T, target string) string {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^` + target + `:.*\n((?:\t.*\n)+)`).FindStringSubmatch(read(t, "Makefile"))
+	require.NotNil(t, found, target)
+	return found[1]
+}
+
 const top = "../.."
 
 // read reads a file of this project.
@@ -309,6 +357,7 @@ const lawful = `on:
     branches: [main]
 permissions: {}
 concurrency: {group: a}
+defaults: {run: {shell: bash}}
 jobs:
   one:
     if: github.event.pull_request.head.repo.full_name == github.repository
@@ -339,7 +388,8 @@ jobs:
     if: github.ref == 'refs/heads/main'
     timeout-minutes: 5
     permissions: {}
-    steps: []
+    steps:
+      - run: make deploy STACK=production
 `
 
 func TestWorkflows_EachRuleIsHeld(t *testing.T) {
@@ -376,7 +426,16 @@ func TestWorkflows_EachRuleIsHeld(t *testing.T) {
 		{lawful, "make --silent lint", "make --silent tests", "make tests is no target"},
 		{lawful, "run: make --silent lint", "run: curl x | make lint", "not a make target: curl"},
 		{lawful, "A=b", "A=b; curl x", "not a make target: make"},
+		{lawful, "defaults: {run: {shell: bash}}\n", "", "a pipe"},
 		{byHand, "    if: github.ref == 'refs/heads/main'\n", "", "not of main alone"},
+		{byHand, "    if: github.ref == 'refs/heads/main'\n", "    needs: another\n", "not of main alone"},
+		{byHand, "    environment: production\n", "    environment: preview\n", "without the environment production"},
+		{byHand, "    environment: production\n", "", "without the environment production"},
+		{strings.Replace(byHand, "on: workflow_dispatch", "on: push", 1), "    environment: production\n", "", "not by hand alone"},
+		{
+			strings.Replace(byHand, "    environment: production\n", "", 1), "run: make deploy STACK=production",
+			"{uses: Pulumi/Actions@0123456789012345678901234567890123456789, with: {command: up}}", "without the environment production",
+		},
 		{strings.Replace(byHand, "on: workflow_dispatch", "on: push", 1), "environment: production", "environment: Production", "not by hand alone"},
 		{byHand, "on: workflow_dispatch", "on: [workflow_dispatch, push]", "not by hand alone"},
 		{byHand, "cancel-in-progress: false", "cancel-in-progress: true", "cut another short"},
@@ -387,4 +446,48 @@ func TestWorkflows_EachRuleIsHeld(t *testing.T) {
 		assert.True(t, slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, c.want) }),
 			"%q in place of %q: want %q, found %q", c.with, c.old, c.want, found)
 	}
+}
+
+// What a pull request and a deploy are: the lines of make and of pulumi/actions, by workflow and job.
+func TestWorkflows_DoWhatAChangeNeeds(t *testing.T) {
+	did := map[string][]string{}
+	for file, content := range workflows(t) {
+		var flow workflow
+		require.NoError(t, yaml.Unmarshal([]byte(content), &flow))
+		for name, node := range flow.Jobs {
+			var one job
+			require.NoError(t, node.Decode(&one))
+			job := strings.TrimSuffix(filepath.Base(file), ".yml") + "/" + name
+			for _, s := range one.Steps {
+				for line := range strings.Lines(s.Run) {
+					if strings.HasPrefix(line, "make") {
+						did[job] = append(did[job], strings.TrimSpace(line))
+					}
+				}
+				if s.is(pulumiActions) {
+					did[job] = append(did[job], fmt.Sprintf("pulumi %s of %s, commented: %v", s.With["command"], s.With["stack-name"], s.With["comment-on-pr"]))
+				}
+			}
+			if stacks := one.Strategy.Matrix.stacks(); len(stacks) > 0 {
+				did[job] = append(did[job], fmt.Sprint(stacks))
+			}
+		}
+	}
+	tools := []string{"make tools-bootstrap", `make --silent path >> "$GITHUB_PATH"`}
+	both := "[development production]"
+	assert.Equal(t, map[string][]string{
+		"check/tools":     {"make tools"},
+		"check/lint":      {"make lint"},
+		"check/test":      {"make test-root"},
+		"check/rehearsal": {"make rehearsal", both},
+		"check/manifests": {`make --silent manifests-diff BASE=origin/main MAX=60000 | tee manifests.md >> "$GITHUB_STEP_SUMMARY"`},
+		"preview/preview": slices.Concat(tools, []string{"pulumi preview of ${{ matrix.stack }}, commented: true", both}),
+		"deploy/preview":  slices.Concat(tools, []string{"pulumi preview of production, commented: <nil>"}),
+		"deploy/up":       {"make deploy STACK=production YES=1"},
+	}, did)
+	for _, linter := range []string{"gofumpt", "go mod tidy", "go vet", "golangci-lint", "workflows", "vuln"} {
+		assert.Contains(t, recipe(t, "lint"), linter)
+	}
+	assert.Contains(t, recipe(t, "workflows"), "actionlint")
+	assert.Contains(t, recipe(t, "vuln"), "./tools/vuln")
 }
