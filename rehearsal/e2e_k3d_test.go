@@ -119,9 +119,7 @@ func TestK3d_Development(t *testing.T) {
 			s.up(t, rehearsal.UpOptions{})
 			s.assertReady(t)
 			assert.Len(t, s.containers(t), 4)
-			if s.engine.Own {
-				assert.Contains(t, dockertest.Get(t, "http://127.0.0.1:80"), "k3d-development-", "the load balancer leads to a node")
-			}
+			assert.Contains(t, dockertest.Get(t, "http://127.0.0.1:80"), "k3d-development-", "the load balancer leads to a node")
 		})
 		s.step("no secret is in the clear anywhere", func(t *testing.T) { s.assertNothingInTheClear(t, nil) })
 		s.step("up again changes nothing", func(t *testing.T) { s.up(t, rehearsal.UpOptions{ExpectNoChanges: true}) })
@@ -223,13 +221,11 @@ func (s *k3dStage) assertDockerStopped(t *testing.T) {
 
 func (s *k3dStage) assertPortInUse(t *testing.T) {
 	s.deleteByHand(t)
-	if s.engine.Own {
-		var listen net.ListenConfig
-		listener, err := listen.Listen(t.Context(), "tcp", ":80")
-		require.NoError(t, err)
-		assert.Contains(t, s.refused(t), "port 80 is in use, by another program")
-		require.NoError(t, listener.Close())
-	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(t.Context(), "tcp", ":80")
+	require.NoError(t, err)
+	assert.Contains(t, s.refused(t), "port 80 is in use, by another program")
+	require.NoError(t, listener.Close())
 	t.Run("k3d", func(t *testing.T) {
 		_, with, _ := strings.Cut(os.Getenv("PATH"), string(os.PathListSeparator))
 		t.Setenv("PATH", with)

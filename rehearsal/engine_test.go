@@ -107,7 +107,7 @@ func TestPrepare_LinksThePluginsOfARaisedSDK(t *testing.T) {
 	write := func(name, text string) {
 		t.Helper()
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(project, name)), 0o700))
-		require.NoError(t, os.WriteFile(filepath.Join(project, name), []byte(text), 0o700)) //nolint:gosec // some are programs
+		require.NoError(t, os.WriteFile(filepath.Join(project, name), []byte(text), 0o700))
 	}
 	write("Pulumi.yaml", "name: manager-cluster-state\n")
 	stackFile, err := os.ReadFile(filepath.Join("..", "workloads", "testdata", "Pulumi.development.yaml"))

@@ -1,31 +1,23 @@
-// Package dockertest gives tests a Docker engine: the one that answers on this machine, or else
-// one of the test's own, which leaves nothing behind.
+// Package dockertest gives tests a Docker engine of their own, which leaves nothing behind. The one that runs on this
+// machine is somebody's: its clusters, images and ports are none of a test's business.
 package dockertest
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// Engine is a Docker engine that answers.
-type Engine struct {
-	// Own says that nobody else has this engine, nor this network: ports are free.
-	Own bool
+// Engine is a Docker engine that answers. Nobody else has it, nor its network: ports are free.
+type Engine struct{ own *ownEngine }
 
-	own *ownEngine
-}
-
-// Run runs a test with an engine. Where none answers, the test runs once more, as a process with
-// namespaces of its own and an engine in them; where that can't be, it is skipped.
+// Run runs a test with an engine: once more, as a process with namespaces of its own and an engine in them. Where that
+// can't be, it is skipped.
 func Run(t *testing.T, test func(t *testing.T, engine *Engine)) {
 	t.Helper()
 	if strings.Contains(t.Name(), "/") {
@@ -35,20 +27,10 @@ func Run(t *testing.T, test func(t *testing.T, engine *Engine)) {
 		test(t, startOwn(t))
 		return
 	}
-	if answers(t.Context()) {
-		test(t, &Engine{})
-		return
-	}
 	if reason := lacks(); reason != "" {
-		t.Skip("no Docker engine answers, and none can be started: " + reason)
+		t.Skip("it takes a Docker engine of its own, and none can be started: " + reason)
 	}
 	runInside(t)
-}
-
-func answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	return exec.CommandContext(ctx, "docker", "version", "--format", "{{.Server.Version}}").Run() == nil
 }
 
 // Docker runs a docker command and returns what it prints.
@@ -83,42 +65,21 @@ func (e *Engine) Everything(t *testing.T) []string {
 	return all
 }
 
-// Import makes an image of a tar archive. In the end the name is what it was before.
+// Import makes an image of a tar archive.
 func (e *Engine) Import(t *testing.T, name string, archive []byte, changes ...string) {
 	t.Helper()
-	before, _ := exec.CommandContext(t.Context(), "docker", "image", "inspect", "--format", "{{.Id}}", name).Output()
 	args := []string{"import"}
 	for _, change := range changes {
 		args = append(args, "--change", change)
 	}
-	id := e.docker(t, archive, append(args, "-", name)...)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		_ = exec.CommandContext(ctx, "docker", "image", "rm", "--force", id).Run()
-		if was := strings.TrimSpace(string(before)); was != "" {
-			_ = exec.CommandContext(ctx, "docker", "tag", was, name).Run()
-		}
-	})
+	e.docker(t, archive, append(args, "-", name)...)
 }
 
-// Pause stops the engine until the function that it returns is called; one that isn't the test's
-// own is only made to look so.
+// Pause stops the engine until the function that it returns is called.
 func (e *Engine) Pause(t *testing.T) (resume func()) {
 	t.Helper()
-	if e.Own {
-		e.own.stop(t)
-		return func() { e.own.start(t) }
-	}
-	before, was := os.LookupEnv("DOCKER_HOST")
-	t.Setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-	return func() {
-		if was {
-			t.Setenv("DOCKER_HOST", before)
-		} else {
-			require.NoError(t, os.Unsetenv("DOCKER_HOST"))
-		}
-	}
+	e.own.stop(t)
+	return func() { e.own.start(t) }
 }
 
 // Get asks for a page, and returns what it says.

@@ -1,6 +1,7 @@
 package dockertest
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"io/fs"
@@ -37,7 +38,7 @@ func isInside() bool { return os.Getenv(variableFolder) != "" }
 // lacks says what an engine of one's own would take that is not here.
 func lacks() string {
 	if os.Geteuid() != 0 {
-		return "that takes root; start Docker, or run the tests as root"
+		return "that takes root: run the tests as root"
 	}
 	for command, from := range map[string]string{"dockerd": "docker.io", "docker": "docker.io", "ip": "iproute2"} {
 		if _, err := exec.LookPath(command); err != nil {
@@ -120,6 +121,12 @@ func beInit(t *testing.T) {
 	t.Helper()
 	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	require.NoError(t, unix.Mount("proc", "/proc", "proc", 0, ""))
+	// The machine's own containerd, which dockerd would take for its own.
+	for _, folder := range []string{"/run/containerd", "/run/docker"} {
+		if exists(folder) {
+			require.NoError(t, unix.Mount("tmpfs", folder, "tmpfs", 0, ""))
+		}
+	}
 	connect(t)
 	program, err := os.Executable()
 	require.NoError(t, err)
@@ -187,7 +194,13 @@ func startOwn(t *testing.T) *Engine {
 	require.NoError(t, os.WriteFile(e.path("daemon.json"), []byte("{}"), 0o600))
 	e.start(t)
 	t.Cleanup(func() { e.stop(t) })
-	return &Engine{Own: true, own: e}
+	return &Engine{own: e}
+}
+
+func answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return exec.CommandContext(ctx, "docker", "version", "--format", "{{.Server.Version}}").Run() == nil
 }
 
 func (e *ownEngine) path(name string) string { return filepath.Join(e.folder, name) }

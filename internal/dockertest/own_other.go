@@ -8,7 +8,7 @@ type ownEngine struct{}
 
 func isInside() bool { return false }
 
-func lacks() string { return "that takes Linux; start Docker Desktop" }
+func lacks() string { return "that takes Linux" }
 
 func runInside(*testing.T) {}
 

@@ -132,7 +132,7 @@ func violations(content string, targets map[string]bool) []string {
 			breaks("job %s: a pipe, and no bash that tells when what is before it fails", name)
 		}
 		ofProduction := strings.EqualFold(one.Environment, production) // GitHub knows no difference
-		if !ofProduction && slices.ContainsFunc(one.Steps, step.updates) {
+		if !ofProduction && slices.ContainsFunc(one.Steps, func(s step) bool { return s.updates() }) {
 			breaks("job %s: updates a stack, without the environment %s, which asks somebody", name, production)
 			ofProduction = true
 		}
@@ -189,7 +189,7 @@ func (j *job) onlyIf(condition string) bool {
 func (s *step) is(action string) bool { return strings.HasPrefix(strings.ToLower(s.Uses), action) }
 
 // updates says whether the step changes a stack.
-func (s step) updates() bool {
+func (s *step) updates() bool {
 	command, commanded := s.With["command"]
 	return s.is(pulumiActions) && commanded && command != "preview" ||
 		slices.ContainsFunc(strings.Fields(s.Run), func(word string) bool { return slices.Contains([]string{"deploy", "bootstrap", "switch"}, word) })
