@@ -2,6 +2,9 @@
 STACK ?= development
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
+# By this name, Apple's make has a shell run each line: by itself it would look for programs on the PATH that it was
+# started with.
+SHELL := sh
 # Modules come from go.sum's hashes and local tools from tools/*/go.sum: nothing to look up.
 export GOTOOLCHAIN := local
 

@@ -246,6 +246,11 @@ func TestCheck_ANameThatNobodyKnows(t *testing.T) {
 	_, err := check(t.Context(), stackOf(who, node))
 	require.ErrorContains(t, err, "orangepi (orangepi.invalid): its name is not found from here")
 	require.ErrorContains(t, err, "cluster.nodes[0].host")
+
+	node.Host = "nobody.local"
+	_, err = check(t.Context(), stackOf(who, node))
+	require.ErrorContains(t, err, "nobody.local")
+	require.ErrorContains(t, err, "write its address at cluster.nodes[0].host")
 }
 
 func TestCheck_AHostKeyThatChangedShowsBothFingerprints(t *testing.T) {

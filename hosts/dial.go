@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -113,11 +114,15 @@ func (h *Host) dial(ctx context.Context) (*client, error) {
 	return &client{Client: c, close: sync.OnceFunc(func() { end(c); closeJump() })}, nil
 }
 
+// resolver finds names as Pulumi's plugins do, which will connect after us. On Linux those ask DNS alone: they are
+// built without cgo.
+func resolver() *net.Resolver { return &net.Resolver{PreferGo: runtime.GOOS == "linux"} }
+
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // through is how the host's address is dialled: from here, or from the jump host.
 func (h *Host) through(ctx context.Context) (dial dialFunc, closeJump func(), err error) {
-	direct := (&net.Dialer{}).DialContext
+	direct := (&net.Dialer{Resolver: resolver()}).DialContext
 	jump := h.jump()
 	if jump == nil {
 		return direct, func() {}, nil
@@ -252,6 +257,9 @@ func (h *Host) unreached(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil && !slow(ctx):
 		return h.cancelled(ctx)
+	case errors.As(err, &lookup) && ctx.Err() == nil && strings.HasSuffix(lookup.Name, ".local"):
+		return h.problemf("write its address at "+h.Path+".host, or a name that your router's DNS knows",
+			"its name is not found from here: %s; a name of mDNS is not known to Pulumi's plugins on Linux", lookup.Err)
 	case errors.As(err, &lookup) && ctx.Err() == nil:
 		return h.problemf("look at "+h.Path+".host, or write its address there", "its name is not found from here: %s", lookup.Err)
 	case ctx.Err() != nil, errors.As(err, &network) && network.Timeout():

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,9 @@ const asItIs = `#!/bin/sh
 `
 
 func TestRealSSHD_IsAskedDirectlyAndThroughAJumpHost(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the script asks Linux")
+	}
 	who := newUser(t)
 	target, jump := startSSHD(t, who, asItIs), startSSHD(t, who, asItIs)
 	cfg := stackOf(who, target.node())

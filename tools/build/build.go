@@ -190,8 +190,12 @@ func (b *build) execute(cmd *exec.Cmd) error {
 	if writeErr := os.WriteFile(path, log.Bytes(), 0o600); writeErr != nil {
 		return errors.Join(fmt.Errorf("building %s: %w", b.name, err), writeErr)
 	}
-	return fmt.Errorf("building %s %s: %w\n%s\nThe whole of it is in %s. Modules come from the Go module proxy: "+
-		"check that it is reached, that the disk has room, and run the same command again", b.name, b.version, err, tail(log.String(), 15), path)
+	mend := "Modules come from the Go module proxy: check that it is reached, that the disk has room"
+	if strings.Contains(log.String(), "signal: killed") {
+		mend = fmt.Sprintf("The compiler was killed, as Linux does where memory runs out: the largest takes %d GiB. Close something, or add swap", memoryGiB)
+	}
+	return fmt.Errorf("building %s %s: %w\n%s\nThe whole of it is in %s. %s, and run the same command again",
+		b.name, b.version, err, tail(log.String(), 15), path, mend)
 }
 
 func tail(text string, lines int) string {

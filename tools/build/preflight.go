@@ -13,6 +13,9 @@ import (
 // coldGiB is what a cold build of every tool writes: modules, go's build cache, binaries.
 const coldGiB = 12
 
+// memoryGiB is what the compiler of the largest package takes, that of Pulumi's Kubernetes plugin.
+const memoryGiB = 4
+
 // preflight says at once what would otherwise end a long build in its middle.
 func preflight(stale []*build, have string) error {
 	for _, b := range stale {
