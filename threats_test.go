@@ -50,4 +50,5 @@ func TestThreats_WhatItNamesExists(t *testing.T) {
 		}
 	}
 	assert.LessOrEqual(t, strings.Count(string(data), "\n"), 40, "one screen")
+	assert.Less(t, len(data), 5_000, "one screen")
 }

@@ -197,12 +197,12 @@ func TestLoad_KeepsEveryDigitOfANumber(t *testing.T) {
 func TestLoad_ReadsSecrets(t *testing.T) {
 	t.Parallel()
 	cfg := load(t, "pi-with-secrets")
-	require.True(t, cfg.SlackTokensGiven())
+	require.True(t, cfg.Secrets.Slack.Given())
 	require.True(t, cfg.Secrets.Intesis.Given())
 	require.Equal(t, "canary-password", cfg.Secrets.Intesis.Password)
 	require.False(t, cfg.Cluster.Nodes[0].RunsWorkloads())
 
-	require.False(t, load(t, "k3d-least").SlackTokensGiven())
+	require.False(t, load(t, "k3d-least").Secrets.Slack.Given())
 }
 
 func TestLoad_SkipSecretsDemandsNone(t *testing.T) {

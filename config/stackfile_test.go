@@ -19,7 +19,7 @@ func TestReadStackFile_GivesLoadWhatItNeeds(t *testing.T) {
 		for _, options := range [][]config.Option{nil, {config.SkipSecrets()}} {
 			cfg, err := config.Load(project, values, secretKeys, testNow(), options...)
 			require.NoError(t, err, "%s: no rule judges what is encrypted", f.name)
-			require.Equal(t, strings.Contains(string(f.data), "xapp-"), cfg.SlackTokensGiven(), f.name)
+			require.Equal(t, strings.Contains(string(f.data), "xapp-"), cfg.Secrets.Slack.Given(), f.name)
 		}
 	}
 }

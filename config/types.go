@@ -86,9 +86,6 @@ func (n Node) RunsWorkloads() bool { return n.Workloads == nil || *n.Workloads }
 // otherwise.
 func (c Cluster) ChecksMemory() bool { return c.MemoryCheck == nil || *c.MemoryCheck }
 
-// SlackTokensGiven says whether the chat bot has what it needs to log in.
-func (c *Config) SlackTokensGiven() bool { return c.Secrets.Slack.Given() }
-
 // Given says whether both tokens are set.
 func (s Slack) Given() bool { return s.AppToken != "" && s.BotToken != "" }
 

@@ -247,12 +247,3 @@ func write(ciphertexts map[string]string, secret *corev1.Secret, with pair, dige
 	}
 	return content, nil
 }
-
-// DigestOf is the namespace/name that a sealed file is for, and the digest that it has.
-func DigestOf(content []byte) (id, digest string, err error) {
-	sealed, err := read(content)
-	if err != nil {
-		return "", "", err
-	}
-	return sealed.Namespace + "/" + sealed.Name, sealed.Annotations[DigestAnnotation], nil
-}

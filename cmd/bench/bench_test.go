@@ -51,6 +51,14 @@ func TestChoose_NamesTheOnesThereAre(t *testing.T) {
 	require.ErrorContains(t, err, "bring-up")
 }
 
+func TestCommand_WritesNoTableOfFewRuns(t *testing.T) {
+	for _, args := range [][]string{{"--runs", "4"}, {"--runs", "4", "--only", "preview", "--write"}} {
+		c := command(quiet(0))
+		c.SetArgs(args)
+		require.ErrorContains(t, c.Execute(), "--runs is 4: a table in the document is of 5 at least")
+	}
+}
+
 func TestTell_APartialRunLeavesTheDocumentAlone(t *testing.T) {
 	b := quiet(1)
 	b.document = filepath.Join(t.TempDir(), "page.md")

@@ -57,6 +57,9 @@ func run(args []string) int {
 	}
 }
 
+// leastRuns is of how many runs the medians in the document are.
+const leastRuns = 5
+
 func command(b *bench) *cobra.Command {
 	var only []string
 	var write bool
@@ -83,12 +86,16 @@ Parts:
 			if b.runs < 1 {
 				return errors.New("--runs is less than 1: it is how often each is measured")
 			}
-			return b.measure(cmd.Context(), chosen, write || len(only) == 0)
+			write = write || len(only) == 0
+			if write && b.runs < leastRuns {
+				return fmt.Errorf("--runs is %d: a table in the document is of %d at least; --only looks at a part", b.runs, leastRuns)
+			}
+			return b.measure(cmd.Context(), chosen, write)
 		},
 	}
 	flags := c.Flags()
 	flags.StringSliceVar(&only, "only", nil, "measure these parts alone")
-	flags.IntVar(&b.runs, "runs", 5, "how often each is measured")
+	flags.IntVar(&b.runs, "runs", leastRuns, "how often each is measured")
 	flags.BoolVar(&write, "write", false, "write the tables of these parts into the document")
 	flags.StringVar(&b.document, "document", "docs/benchmarks.md", "the document")
 	flags.StringVar(&b.project, "project", ".", "folder of Pulumi.yaml")

@@ -48,6 +48,11 @@ func main() {
 	}
 }
 
+// leastPoints is at how many points of each bring-up the update is killed for the document's table.
+const leastPoints = 50
+
+func allStacks() []string { return []string{"development", "production"} }
+
 func chaosCommand(log *slog.Logger) *cobra.Command {
 	o := &options{}
 	c := &cobra.Command{
@@ -74,8 +79,8 @@ try is kept as it ends: a Ctrl-C prints the table so far, and writes none; --res
 	}
 	flags := c.Flags()
 	flags.StringSliceVar(&o.faults, "faults", groups(), "what to do: "+strings.Join(groups(), ", "))
-	flags.StringSliceVar(&o.stacks, "stacks", []string{"development", "production"}, "whose deliveries to disturb: development's is direct, production's flux")
-	flags.IntVar(&o.points, "points", 50, "at how many points of each bring-up the update is killed")
+	flags.StringSliceVar(&o.stacks, "stacks", allStacks(), "whose deliveries to disturb: development's is direct, production's flux")
+	flags.IntVar(&o.points, "points", leastPoints, "at how many points of each bring-up the update is killed")
 	flags.Uint64Var(&o.seed, "seed", 1, "where exactly the points lie: the same seed, the same points")
 	flags.BoolVar(&o.write, "write", false, "write the table into docs/chaos.md")
 	flags.BoolVar(&o.resume, "resume", false, "go on with a run of the same --faults, --points and --seed that was cut short")
@@ -99,6 +104,9 @@ func (o *options) validate() error {
 	}
 	if o.points < 1 {
 		problems = append(problems, fmt.Errorf("--points is %d: at least 1", o.points))
+	}
+	if o.write && (len(o.faults) < len(groups()) || len(o.stacks) < len(allStacks()) || o.points < leastPoints) {
+		problems = append(problems, fmt.Errorf("--write is for a whole run: of every fault, both stacks, and %d points at least", leastPoints))
 	}
 	if o.folder == "" {
 		o.folder = filepath.Join(o.project, ".rehearsal", "chaos")

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nullify005/manager-cluster-state/internal/report"
 )
 
 func TestChaos_RefusesWhatItDoesNotKnow(t *testing.T) {
@@ -23,6 +25,19 @@ func TestChaos_RefusesWhatItDoesNotKnow(t *testing.T) {
 	require.ErrorContains(t, err, `--faults has "flood": they are kill, api, git, github, disk, two, clock`)
 	require.ErrorContains(t, err, `--stacks has "attic"`)
 	require.ErrorContains(t, err, "--points is 0")
+}
+
+func TestChaos_WritesNoTableOfHalfARun(t *testing.T) {
+	for _, part := range [][]string{{"--faults", "kill"}, {"--stacks", "production"}, {"--points", "49"}} {
+		c := chaosCommand(slog.New(slog.DiscardHandler))
+		c.SetArgs(append(part, "--write", "--tools", "/nowhere"))
+		c.SetOut(io.Discard)
+		require.ErrorContains(t, c.Execute(), "--write is for a whole run: of every fault, both stacks, and 50 points at least", part)
+	}
+	document, err := os.ReadFile(filepath.Join("..", "..", "docs", "chaos.md"))
+	require.NoError(t, err)
+	_, err = report.Replace(string(document), "chaos", "")
+	require.NoError(t, err, "the document has a place for it")
 }
 
 func TestFaults_HaveNamesOfTheirOwnAndAPlaceToStrike(t *testing.T) {

@@ -84,6 +84,17 @@ func TestTrials_NameTestsThatThereAre(t *testing.T) {
 	assert.Greater(t, named, 10)
 }
 
+func TestREADME_HasWhatAnOwnerLooksFor(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	for _, heading := range []string{
+		"Two commands", "On a laptop with Docker", "On the Pis", "From Git", "Day by day", "Add an app", "Add a device", "Add a stack",
+		"Pull requests and updates", "Leave", "When something breaks", "Where things are",
+	} {
+		assert.Contains(t, string(content), "\n## "+heading+"\n")
+	}
+}
+
 func TestStages_AreOfSectionsOfTheREADME(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(root, "README.md"))
 	require.NoError(t, err)

@@ -87,15 +87,6 @@ func (p *Pi) NewHostKey(t *testing.T) {
 	}, bound, 50*time.Millisecond)
 }
 
-// SetClock sets the Pi's clock so far ahead, or behind.
-func (p *Pi) SetClock(t *testing.T, ahead time.Duration) {
-	t.Helper()
-	p.mutex.Lock()
-	defer p.mutex.Unlock()
-	p.options.Clock = ahead
-	require.NoError(t, os.WriteFile(p.held("hardware", "clock"), []byte(ahead.String()), 0o600))
-}
-
 // filler is a file that no path of the Pi leads to.
 const filler = "filler"
 
