@@ -83,8 +83,7 @@ func (r rehearsed) SetDelivery(ctx context.Context, delivery config.Delivery, ha
 }
 
 func (r rehearsed) Pending(ctx context.Context) (int, error) {
-	changes, err := r.engine.preview(ctx)
-	return len(changes), err
+	return r.pulumiStack().Pending(ctx)
 }
 
 func (r rehearsed) Update(ctx context.Context) error {

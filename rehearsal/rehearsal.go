@@ -404,8 +404,9 @@ var errNotReady = errors.New("the stack is not ready: see above")
 func (r *Rehearsal) update(ctx context.Context, watch *stopwatch, options UpOptions) error {
 	engineDone := make(chan struct{})
 	watching, stopWatching := context.WithCancel(ctx)
-	defer stopWatching()
-	go r.watchReadiness(watching)
+	var watchers sync.WaitGroup
+	watchers.Go(func() { r.watchReadiness(watching) })
+	defer func() { stopWatching(); watchers.Wait() }()
 
 	controllers := make(chan error, 1)
 	go func() { controllers <- r.superviseControllers(ctx, engineDone) }()

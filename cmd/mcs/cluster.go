@@ -15,8 +15,11 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nullify005/manager-cluster-state/config"
 	"github.com/nullify005/manager-cluster-state/internal/flux"
 	"github.com/nullify005/manager-cluster-state/rehearsal"
+	"github.com/nullify005/manager-cluster-state/render"
+	"github.com/nullify005/manager-cluster-state/stack"
 )
 
 // liveCluster says which cluster a command acts on: a stack's own, its rehearsal's, or that of a
@@ -47,14 +50,21 @@ func (a *application) on(cmd *cobra.Command) *liveCluster {
 	return on
 }
 
-// rehearsed is the stack's rehearsal, which also knows its stack file.
+// rehearsed is the stack's rehearsal.
 func (l *liveCluster) rehearsed() (*rehearsal.Rehearsal, error) {
-	if l.stack == "" {
-		return nil, errors.New("name the stack with --stack, or a cluster with --kubeconfig")
-	}
 	return rehearsal.New(rehearsal.Options{
 		Project: l.project, Stack: l.stack, Folder: l.folder, Tools: l.tools, Log: l.app.log,
 	})
+}
+
+// stackFile is what the stack's file says.
+func (l *liveCluster) stackFile() (*config.Config, error) {
+	project, err := stack.ProjectName(l.project)
+	if err != nil {
+		return nil, err
+	}
+	named := &stack.Stack{Project: l.project, Name: l.stack}
+	return render.Config(project, l.project, named.Short())
 }
 
 func (l *liveCluster) client(ctx context.Context) (client.Client, error) {
@@ -72,11 +82,14 @@ func (l *liveCluster) credentials(ctx context.Context) (kubeconfig []byte, conte
 		}
 		return kubeconfig, l.context, nil
 	}
-	r, err := l.rehearsed()
-	if err != nil {
-		return nil, "", err
+	if l.stack == "" {
+		return nil, "", errors.New("name the stack with --stack, or a cluster with --kubeconfig")
 	}
 	if l.rehearsal {
+		r, err := l.rehearsed()
+		if err != nil {
+			return nil, "", err
+		}
 		kubeconfig, err = os.ReadFile(r.Kubeconfig())
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, "", fmt.Errorf("%w: start it with mcs rehearse up --stack %s", rehearsal.ErrNothing, l.stack)
@@ -87,7 +100,7 @@ func (l *liveCluster) credentials(ctx context.Context) (kubeconfig []byte, conte
 		return kubeconfig, l.context, nil
 	}
 	if context = l.context; context == "" {
-		cfg, err := r.Config()
+		cfg, err := l.stackFile()
 		if err != nil {
 			return nil, "", err
 		}
@@ -124,11 +137,7 @@ func (l *liveCluster) askPulumi(ctx context.Context) ([]byte, error) {
 // listed says whether the stack file has a workload on its `suspend` list. A stack file that
 // can't be read has its say elsewhere.
 func (l *liveCluster) listed(workload string) bool {
-	r, err := l.rehearsed()
-	if err != nil {
-		return false
-	}
-	cfg, err := r.Config()
+	cfg, err := l.stackFile()
 	return err == nil && slices.Contains(cfg.Suspend, workload)
 }
 

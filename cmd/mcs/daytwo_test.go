@@ -391,9 +391,12 @@ func TestStatus_AsksPulumiForTheStacksKubeconfig(t *testing.T) {
 		Spec:       sourcev1.GitRepositorySpec{URL: "https://example.org/a", Interval: metav1.Duration{Duration: time.Hour}},
 	}
 	require.NoError(t, c.Create(t.Context(), unseen))
-	out, err := execute(t, args...)
-	require.ErrorIs(t, err, errSilent, "no controller runs")
-	assert.Contains(t, out, "GitRepository "+namespace+"/unseen (unknown): no controller has looked at it yet")
+	for _, name := range []string{"development", "organization/manager-cluster-state/development"} {
+		args[2] = name
+		out, err := execute(t, args...)
+		require.ErrorIs(t, err, errSilent, "no controller runs")
+		assert.Contains(t, out, "GitRepository "+namespace+"/unseen (unknown): no controller has looked at it yet")
+	}
 	require.NoError(t, c.Delete(t.Context(), unseen))
 }
 
