@@ -105,7 +105,7 @@ func (o *options) validate() error {
 	if o.points < 1 {
 		problems = append(problems, fmt.Errorf("--points is %d: at least 1", o.points))
 	}
-	if o.write && (len(o.faults) < len(groups()) || len(o.stacks) < len(allStacks()) || o.points < leastPoints) {
+	if o.write && (len(minus(groups(), o.faults)) > 0 || len(minus(allStacks(), o.stacks)) > 0 || o.points < leastPoints) {
 		problems = append(problems, fmt.Errorf("--write is for a whole run: of every fault, both stacks, and %d points at least", leastPoints))
 	}
 	if o.folder == "" {

@@ -28,7 +28,7 @@ func TestChaos_RefusesWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestChaos_WritesNoTableOfHalfARun(t *testing.T) {
-	for _, part := range [][]string{{"--faults", "kill"}, {"--stacks", "production"}, {"--points", "49"}} {
+	for _, part := range [][]string{{"--faults", "kill"}, {"--stacks", "production,production"}, {"--points", "49"}} {
 		c := chaosCommand(slog.New(slog.DiscardHandler))
 		c.SetArgs(append(part, "--write", "--tools", "/nowhere"))
 		c.SetOut(io.Discard)

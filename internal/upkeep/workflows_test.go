@@ -37,7 +37,6 @@ type concurrency struct {
 
 type job struct {
 	If          string            `yaml:"if"`
-	Needs       yaml.Node         `yaml:"needs"`
 	Uses        string            `yaml:"uses"`
 	Environment string            `yaml:"environment"`
 	Permissions map[string]string `yaml:"permissions"`
