@@ -230,12 +230,15 @@ func (r *Rehearsal) Rehearsed() (*config.Config, error) {
 	return loaded, nil
 }
 
+// answerBound is how long the API server may take for one answer: one that hangs is told, and not waited for.
+const answerBound = time.Minute
+
 func (r *Rehearsal) restConfig() (*rest.Config, error) {
 	loaded, err := clientcmd.BuildConfigFromFlags("", r.folder.kubeconfig())
 	if err != nil {
 		return nil, fmt.Errorf("reading the rehearsal's kubeconfig: %w", err)
 	}
-	loaded.QPS, loaded.Burst = 100, 200
+	loaded.QPS, loaded.Burst, loaded.Timeout = 100, 200, answerBound
 	return loaded, nil
 }
 

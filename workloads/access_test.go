@@ -22,15 +22,21 @@ import (
 
 // permission is one rule of a role that is installed, or of a role of Kubernetes's own that is bound.
 type permission struct {
-	Role string `json:"role"`
-	May  string `json:"may"`
-	// Why it has to be so.
-	Why string `json:"why"`
-
-	who, where string
+	role, may, where string
+	who              []string // sorted
 }
 
-func (p permission) key() string { return p.Role + ": " + p.May }
+func (p permission) key() string { return p.role + ": " + p.may }
+
+// reason is an entry of docs/rbac.yaml.
+type reason struct {
+	Role  string   `json:"role"`
+	Who   []string `json:"who"`
+	Rules []struct {
+		May string `json:"may"`
+		Why string `json:"why"`
+	} `json:"rules"`
+}
 
 // permissions are those of every stack in every delivery and on each side of the pivot, each once.
 func permissions(t *testing.T) []permission {
@@ -43,15 +49,16 @@ func permissions(t *testing.T) []permission {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		made := catalog(t, all[name])
 		for _, p := range permissionsOf(made) {
-			// A stack without a controller has it in no binding: what is listed is the most that anyone has.
-			if before, known := found[p.key()+p.where]; !known || len(before.who) < len(p.who) {
-				found[p.key()+p.where] = p
-			}
+			// A stack without a controller has it in no binding: what is listed is all who have it anywhere.
+			p.who = slices.Concat(p.who, found[p.key()+p.where].who)
+			slices.Sort(p.who)
+			p.who = slices.Compact(p.who)
+			found[p.key()+p.where] = p
 		}
 	}
 	list := slices.Collect(maps.Values(found))
 	slices.SortFunc(list, func(a, b permission) int {
-		return cmp.Or(cmp.Compare(a.who, b.who), cmp.Compare(a.Role, b.Role), cmp.Compare(a.May, b.May))
+		return cmp.Or(slices.Compare(a.who, b.who), cmp.Compare(a.role, b.role), cmp.Compare(a.may, b.may))
 	})
 	return list
 }
@@ -80,7 +87,7 @@ func permissionsOf(made []workloads.Workload) []permission {
 	add := func(role, where string, rules []rbacv1.PolicyRule, labels map[string]string) {
 		ownRoles[role] = true
 		for _, rule := range rules {
-			list = append(list, permission{Role: role, May: inWords(rule), who: whoHas(bound[role], labels), where: where})
+			list = append(list, permission{role: role, may: inWords(rule), who: whoHas(bound[role], labels), where: where})
 		}
 	}
 	for _, role := range of[*rbacv1.ClusterRole](made) {
@@ -91,23 +98,20 @@ func permissionsOf(made []workloads.Workload) []permission {
 	}
 	for _, role := range slices.Sorted(maps.Keys(bound)) {
 		if !ownRoles[role] {
-			list = append(list, permission{Role: role, May: "what Kubernetes's own role of that name may", who: whoHas(bound[role], nil), where: "everywhere"})
+			list = append(list, permission{role: role, may: "what Kubernetes's own role of that name may", who: whoHas(bound[role], nil), where: "everywhere"})
 		}
 	}
 	return list
 }
 
 // whoHas are those whom a role is bound to, and the roles that it is added to.
-func whoHas(subjects []string, labels map[string]string) string {
+func whoHas(subjects []string, labels map[string]string) []string {
 	for _, label := range slices.Sorted(maps.Keys(labels)) {
 		if added, found := strings.CutPrefix(label, "rbac.authorization.k8s.io/aggregate-to-"); found {
 			subjects = append(subjects, "whoever has the role "+added)
 		}
 	}
-	if len(subjects) == 0 {
-		return "nobody"
-	}
-	return strings.Join(slices.Sorted(slices.Values(subjects)), ", ")
+	return slices.Sorted(slices.Values(subjects))
 }
 
 // inWords is a rule as a sentence's end: get, list secrets.
@@ -129,26 +133,32 @@ func inWords(rule rbacv1.PolicyRule) string {
 	return text
 }
 
-// docs/rbac.yaml has a reason for each rule, written by hand; docs/rbac.md has both, in a table that is
-// generated.
+// docs/rbac.yaml has who may have each role and a reason for each rule, written by hand; docs/rbac.md has both, in
+// tables that are generated.
 func TestRBAC_EveryRuleHasAReasonAndEveryReasonARule(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "docs", "rbac.yaml"))
 	require.NoError(t, err)
-	var reasons []permission
+	var reasons []reason
 	require.NoError(t, yaml.UnmarshalStrict(data, &reasons))
-	why := map[string]string{}
+	why, who := map[string]string{}, map[string][]string{}
 	for _, reason := range reasons {
-		assert.NotEmpty(t, strings.TrimSpace(reason.Why), reason.key())
-		assert.NotContains(t, why, reason.key(), "it stands there twice")
-		why[reason.key()] = reason.Why
+		assert.NotContains(t, who, reason.Role, "it stands there twice")
+		who[reason.Role] = slices.Sorted(slices.Values(reason.Who))
+		for _, rule := range reason.Rules {
+			key := permission{role: reason.Role, may: rule.May}.key()
+			assert.NotEmpty(t, strings.TrimSpace(rule.Why), key)
+			assert.NotContains(t, why, key, "it stands there twice")
+			why[key] = rule.Why
+		}
 	}
 	var rows, roles [][]string
 	all := permissions(t)
 	for _, p := range all {
 		reason, found := why[p.key()]
-		assert.True(t, found, "docs/rbac.yaml has no reason for this rule:\n- role: %s\n  may: %q\n  why:", p.Role, p.May)
-		rows = append(rows, []string{p.Role, strings.ReplaceAll(p.May, "*", `\*`), strings.TrimSpace(reason)})
-		if row := []string{p.Role, p.where, p.who}; len(roles) == 0 || roles[len(roles)-1][0] != p.Role {
+		assert.True(t, found, "docs/rbac.yaml has no reason for this rule:\n- role: %s\n  rules:\n    - may: %q\n      why:", p.role, p.may)
+		assert.Equal(t, who[p.role], p.who, "docs/rbac.yaml says of others that they have %s", p.role)
+		rows = append(rows, []string{p.role, strings.ReplaceAll(p.may, "*", `\*`), strings.TrimSpace(reason)})
+		if row := []string{p.role, p.where, strings.Join(p.who, ", ")}; len(roles) == 0 || roles[len(roles)-1][0] != p.role {
 			roles = append(roles, row)
 		}
 	}
@@ -226,7 +236,7 @@ func TestRBAC_OnlyPodsThatMayDoSomethingHaveAToken(t *testing.T) {
 	eachStack(t, func(t *testing.T, made []workloads.Workload) {
 		bound := map[string]bool{}
 		for _, p := range permissionsOf(made) {
-			for who := range strings.SplitSeq(p.who, ", ") {
+			for _, who := range p.who {
 				bound[who] = true
 			}
 		}

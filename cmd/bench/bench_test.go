@@ -133,6 +133,27 @@ func TestGrownTable_TellsWhatAWorkloadCostsBeyondAStackWithout(t *testing.T) {
 	assert.Contains(t, table, "| 1, 2, 2 MiB | 1 (1 – 1) KiB | 1 |")
 }
 
+func TestFlatness_ComparesTheMostWithTheFewestThatStandOut(t *testing.T) {
+	run := func(size int, up, noOp, preview float64, memory int64) *grown {
+		each := func(ms float64) []time.Duration {
+			took := time.Duration(ms * float64(size) * float64(time.Millisecond))
+			return []time.Duration{time.Second + took, time.Second + took}
+		}
+		one := map[string]int64{"engine": mib + int64(size)*memory*1024, "plugin": mib, "program": mib}
+		return &grown{up: each(up), noOp: each(noOp), preview: each(preview), memory: []map[string]int64{one, one}}
+	}
+	all := map[int]*grown{0: run(0, 0, 0, 0, 0), 10: run(10, 100, -1, -1, 50), 100: run(100, 100, 10, -1, 40), 1000: run(1000, 130, 12, 9, 10)}
+	assert.Equal(t, `Goal: a workload's `+"`up`"+` at most 1.2 times as dear at 1000 as at 10. Not met: 1.30.
+
+Goal: a workload's no-op `+"`up`"+` at most 1.2 times as dear at 1000 as at 100. Met: 1.20.
+
+Goal: a workload's preview flat within 20 %. Not told: runs differ by more than workloads take.
+
+Goal: a workload's memory at most 1.2 times as dear at 1000 as at 10. Met: 0.20.
+
+`, flatness(all))
+}
+
 func meta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name}
 }

@@ -68,9 +68,9 @@ func growth(ctx context.Context, b *bench) (string, error) {
 	}
 	var text strings.Builder
 	for i := range ways {
-		text.WriteString(ways[i].about + "\n\n" + grownTable(ways[i].all) + "\n")
+		text.WriteString(ways[i].about + "\n\n" + grownTable(ways[i].all) + "\n" + flatness(ways[i].all) + "\n")
 	}
-	return text.String(), nil
+	return strings.TrimRight(text.String(), "\n") + "\n", nil
 }
 
 func (b *bench) grow(ctx context.Context, r *rehearsal.Rehearsal, project string, size int, into *grown) error {
@@ -161,40 +161,110 @@ func programOf(name string) string {
 
 // grownTable has a row per size, and what each workload cost beyond a stack without any.
 func grownTable(all map[int]*grown) string {
-	header := []string{"workloads", "`up`", "a workload", "no-op `up`", "a workload", "preview", "a workload", "memory: engine, plugin, program", "a workload", "runs"}
+	header := []string{"workloads"}
+	for _, one := range costs() {
+		header = append(header, one.name, "a workload")
+	}
+	header = append(header, "runs")
 	counts := slices.Sorted(maps.Keys(all))
 	base := all[counts[0]]
 	rows := make([][]string, 0, len(counts))
 	for _, count := range counts {
-		g := all[count]
 		row := []string{strconv.Itoa(count)}
-		for _, pair := range [][2][]time.Duration{{g.up, base.up}, {g.noOp, base.noOp}, {g.preview, base.preview}} {
-			row = append(row, seconds(report.Median(pair[0]))+" ("+between(pair[0])+")", perWorkload(pair[0], pair[1], count))
+		for _, one := range costs() {
+			each := ""
+			if count > 0 {
+				each = spread(perWorkload(one.of(all[count]), one.of(base), count), one.format) + " " + one.unit
+			}
+			row = append(row, one.whole(all[count]), each)
 		}
-		row = append(row, memoryOf(g.memory), memoryPerWorkload(g.memory, base.memory, count), strconv.Itoa(len(g.up)))
-		rows = append(rows, row)
+		rows = append(rows, append(row, strconv.Itoa(len(all[count].up))))
 	}
 	return report.Table(header, rows)
 }
 
-// perWorkload is what each of count workloads took, pair by pair with a run without any.
-func perWorkload(with, without []time.Duration, count int) string {
-	if count == 0 {
-		return ""
+// cost is one of the things that a workload takes.
+type cost struct {
+	name         string
+	whole        func(*grown) string    // what a stack took, for people
+	of           func(*grown) []float64 // run by run, in its unit
+	format, unit string                 // of what one workload took
+}
+
+func (c *cost) short() string { name, _, _ := strings.Cut(c.name, ":"); return name }
+
+func costs() []cost {
+	lasting := func(name string, of func(*grown) []time.Duration) cost {
+		return cost{
+			name: name, format: "%.1f", unit: "ms",
+			whole: func(g *grown) string { return seconds(report.Median(of(g))) + " (" + between(of(g)) + ")" },
+			of: func(g *grown) []float64 {
+				var values []float64
+				for _, took := range of(g) {
+					values = append(values, float64(took.Milliseconds()))
+				}
+				return values
+			},
+		}
 	}
+	return []cost{
+		lasting("`up`", func(g *grown) []time.Duration { return g.up }),
+		lasting("no-op `up`", func(g *grown) []time.Duration { return g.noOp }),
+		lasting("preview", func(g *grown) []time.Duration { return g.preview }),
+		{
+			name: "memory: engine, plugin, program", format: "%.0f", unit: "KiB",
+			whole: func(g *grown) string { return memoryOf(g.memory) },
+			of: func(g *grown) []float64 {
+				total := make([]float64, len(g.memory))
+				for _, name := range measured() {
+					for i, peak := range peaksOf(g.memory, name) {
+						total[i] += peak / 1024
+					}
+				}
+				return total
+			},
+		},
+	}
+}
+
+// perWorkload is what each of count workloads took, pair by pair with a run without any.
+func perWorkload(with, without []float64, count int) []float64 {
 	var each []float64
 	for i := range min(len(with), len(without)) {
-		each = append(each, float64((with[i]-without[i]).Milliseconds())/float64(count))
+		each = append(each, (with[i]-without[i])/float64(count))
 	}
-	return spread(each, "%.1f") + " ms"
+	return each
+}
+
+// flatness says of each cost whether a workload takes about the same however many there are: what it takes at the most
+// of them, to what it takes at the fewest at which every run has shown that it takes anything.
+func flatness(all map[int]*grown) string {
+	const most = 1.2
+	counts := slices.Sorted(maps.Keys(all))
+	base, last := all[counts[0]], counts[len(counts)-1]
+	var text strings.Builder
+	for _, one := range costs() {
+		at := func(count int) []float64 { return perWorkload(one.of(all[count]), one.of(base), count) }
+		first := slices.IndexFunc(counts, func(count int) bool { return count > 0 && slices.Min(at(count)) > 0 })
+		if first < 0 || counts[first] == last {
+			fmt.Fprintf(&text, "Goal: a workload's %s flat within 20 %%. Not told: runs differ by more than workloads take.\n\n", one.short())
+			continue
+		}
+		goal := fmt.Sprintf("a workload's %s at most 1.2 times as dear at %d as at %d", one.short(), last, counts[first])
+		text.WriteString(verdict(goal, []float64{report.Median(at(last)) / report.Median(at(counts[first]))}, most) + "\n")
+	}
+	return text.String()
 }
 
 const mib = 1 << 20
 
+// measured are the programs whose memory is.
+func measured() []string { return []string{"engine", "plugin", "program"} }
+
 // memoryOf is the median of each program's most, in MiB.
 func memoryOf(runs []map[string]int64) string {
-	parts := make([]string, 0, 3)
-	for _, name := range []string{"engine", "plugin", "program"} {
+	parts := make([]string, 0, len(measured()))
+	for _, name := range measured() {
 		parts = append(parts, fmt.Sprintf("%.0f", report.Median(peaksOf(runs, name))/mib))
 	}
 	return strings.Join(parts, ", ") + " MiB"
@@ -206,22 +276,4 @@ func peaksOf(runs []map[string]int64, name string) []float64 {
 		peaks[i] = float64(run[name])
 	}
 	return peaks
-}
-
-// memoryPerWorkload is what all programs together held for each workload, in KiB.
-func memoryPerWorkload(with, without []map[string]int64, count int) string {
-	if count == 0 {
-		return ""
-	}
-	total := func(run map[string]int64) (sum int64) {
-		for _, name := range []string{"engine", "plugin", "program"} {
-			sum += run[name]
-		}
-		return sum
-	}
-	var each []float64
-	for i := range min(len(with), len(without)) {
-		each = append(each, float64(total(with[i])-total(without[i]))/float64(count)/1024)
-	}
-	return spread(each, "%.0f") + " KiB"
 }

@@ -49,47 +49,70 @@ type result struct {
 
 func (r *result) lost() bool { return len(r.broken) > 0 }
 
+// outcome is what a try came to, before anyone looks closer.
+type outcome struct {
+	failed    string   // what the disturbed update ended with; nothing where it came to its end
+	refused   bool     // whether the second of two updates that began at once was
+	unrefused string   // what became of a second update that nothing kept from running beside the first
+	next      string   // what the next update ended with; nothing where it came to its end, or there was none
+	differs   []string // from a bring-up that nothing disturbed
+	unknown   error    // why that couldn't be told
+}
+
+// rerun says whether an update that came to its end is wanted after the disturbed one.
+func (f *fault) rerun(o *outcome) bool { return o.failed != "" && !f.unharmed }
+
+// judge names each property that is broken; none where the stack has recovered.
+func (f *fault) judge(o *outcome) (broken []string) {
+	if f.together && !o.refused && !strings.Contains(o.failed, isLocked) {
+		broken = append(broken, "unharmed: two updates ran at once")
+	}
+	if f.unharmed && o.failed != "" {
+		broken = append(broken, "unharmed: the update failed: "+o.failed)
+	}
+	if o.next != "" {
+		broken = append(broken, "converges: the next update failed: "+o.next)
+	}
+	if o.unrefused != "" {
+		broken = append(broken, "unharmed: "+o.unrefused)
+	}
+	broken = append(broken, o.differs...)
+	if o.unknown != nil {
+		broken = append(broken, "converges: "+o.unknown.Error())
+	}
+	return broken
+}
+
 // try brings the stack up, does the harm in the middle, and does what a person would do then. An
 // error is one of the try itself, which says nothing of the program.
 func (s *stage) try(ctx context.Context, f *fault, at point, thorough bool) (*result, error) {
-	r := &result{fault: f.name, stack: s.stack, at: at}
-	s.refused, s.unrefused = false, ""
+	r, o := &result{fault: f.name, stack: s.stack, at: at}, &outcome{}
+	s.second = o
 	if err := s.reset(ctx, f.smallDisk); err != nil {
 		return nil, err
 	}
-	err := s.disturb(ctx, f, r)
+	var err error
+	o.failed, err = s.disturb(ctx, f, at)
 	if err != nil || ctx.Err() != nil {
 		return nil, errors.Join(err, ctx.Err())
 	}
-	if f.together && !s.refused && !strings.Contains(r.failed, isLocked) {
-		r.broken = append(r.broken, "unharmed: two updates ran at once")
-	}
+	r.failed = o.failed
 	disturbed := s.progress.text()
-	start := time.Now()
-	switch {
-	case r.failed == "":
-	case f.unharmed:
-		r.broken = append(r.broken, "unharmed: the update failed: "+r.failed)
-	default:
+	if f.rerun(o) {
+		start := time.Now()
 		s.progress.begin(0)
 		if err := s.up(ctx, rehearsal.UpOptions{Plain: true}); err != nil {
-			r.broken = append(r.broken, fmt.Sprintf("converges: the next update failed: %v: %s", err, s.progress.says()))
+			o.next = fmt.Sprintf("%v: %s", err, s.progress.says())
 		}
 		r.recovery = time.Since(start)
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if s.unrefused != "" {
-		r.broken = append(r.broken, "unharmed: "+s.unrefused)
-	}
-	differs, pending, err := s.compare(ctx)
-	r.broken, r.pending = append(r.broken, differs...), pending
-	if err != nil {
-		r.broken = append(r.broken, "converges: "+err.Error())
-	}
+	o.differs, r.pending, o.unknown = s.compare(ctx)
+	r.broken = f.judge(o)
 	if len(r.broken) == 0 && thorough {
-		r.broken = s.lookCloser(ctx, len(pending) > 0)
+		r.broken = s.lookCloser(ctx, len(r.pending) > 0)
 	}
 	if ctx.Err() != nil { // what was found broken is that nobody waited for it
 		return nil, ctx.Err()
@@ -122,11 +145,11 @@ func (s *stage) lookCloser(ctx context.Context, pending bool) (broken []string) 
 	return broken
 }
 
-// disturb runs the update that is disturbed.
-func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
+// disturb runs the update that is disturbed, and says what it ended with; nothing where it came to its end.
+func (s *stage) disturb(ctx context.Context, f *fault, at point) (failed string, err error) {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	reached := s.progress.begin(r.at.steps)
+	reached := s.progress.begin(at.steps)
 	ended := make(chan error, 1)
 	go func() { ended <- s.up(running, rehearsal.UpOptions{}) }()
 	if f.together {
@@ -138,7 +161,7 @@ func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
 		if !finished {
 			finished = true
 			if problem := <-ended; problem != nil {
-				r.failed = firstOf(s.progress.says(), problem.Error())
+				failed = firstOf(s.progress.says(), problem.Error())
 			}
 		}
 	}
@@ -155,14 +178,14 @@ func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
 	select {
 	case <-reached:
 	case problem := <-ended:
-		return tooEarly(problem)
+		return "", tooEarly(problem)
 	}
-	if err := pause(ctx, r.at.after); err != nil {
-		return err
+	if err := pause(ctx, at.after); err != nil {
+		return "", err
 	}
 	select {
 	case problem := <-ended:
-		return tooEarly(problem)
+		return "", tooEarly(problem)
 	default:
 	}
 	mend, err := f.strike(ctx, s)
@@ -170,19 +193,19 @@ func (s *stage) disturb(ctx context.Context, f *fault, r *result) (err error) {
 		defer func() { err = errors.Join(err, mend(context.WithoutCancel(ctx))) }()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.name, err)
+		return "", fmt.Errorf("%s: %w", f.name, err)
 	}
 	switch {
 	case f.ends:
 		cancel()
 		wait()
-		r.failed = "killed"
+		failed = "killed"
 	case f.lasts > 0:
-		return pause(ctx, f.lasts)
+		err = pause(ctx, f.lasts)
 	default:
 		wait()
 	}
-	return nil
+	return failed, err
 }
 
 // started is closed when an update of the stack runs.

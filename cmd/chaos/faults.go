@@ -188,7 +188,7 @@ const isLocked = "the stack is currently locked by"
 func twin(ctx context.Context, s *stage) (func(context.Context) error, error) {
 	var said bytes.Buffer
 	err := s.Pulumi(ctx, &said, s.OnStack("up", "--yes", "--skip-preview")...)
-	s.refused = err != nil && strings.Contains(said.String(), isLocked)
+	s.second.refused = err != nil && strings.Contains(said.String(), isLocked)
 	return nil, nil //nolint:nilnil // there is nothing to mend
 }
 
@@ -196,7 +196,7 @@ func twin(ctx context.Context, s *stage) (func(context.Context) error, error) {
 func secondUpdate(ctx context.Context, s *stage) (func(context.Context) error, error) {
 	var said bytes.Buffer
 	if err := s.Pulumi(ctx, &said, s.OnStack("up", "--yes", "--skip-preview")...); err == nil || !strings.Contains(said.String(), isLocked) {
-		s.unrefused = "the second pulumi up was not refused by the state's lock, but ended with " + firstOf(firstError(said.String()), errorText(err), "no error")
+		s.second.unrefused = "the second pulumi up was not refused by the state's lock, but ended with " + firstOf(firstError(said.String()), errorText(err), "no error")
 		return nil, nil //nolint:nilnil // there is nothing to mend
 	}
 	second, err := s.secondary()
@@ -204,7 +204,7 @@ func secondUpdate(ctx context.Context, s *stage) (func(context.Context) error, e
 		return nil, err
 	}
 	if err := second.Up(ctx, rehearsal.UpOptions{}); !isBusy(err) {
-		s.unrefused = "the second mcs rehearse up was not refused, but ended with " + firstOf(errorText(err), "no error")
+		s.second.unrefused = "the second mcs rehearse up was not refused, but ended with " + firstOf(errorText(err), "no error")
 	}
 	return nil, nil //nolint:nilnil // there is nothing to mend
 }

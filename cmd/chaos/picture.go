@@ -142,6 +142,21 @@ func readCheckpoint(folder, stack string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(folder, filepath.FromSlash(found[0])))
 }
 
+// complete refuses a picture to which anything would be equal: one that has nothing where a bring-up of the stack
+// leaves something.
+func (p *picture) complete(stack string) error {
+	var nothing []error
+	for where, found := range map[string][]string{"the cluster": p.objects, "the state": p.resources, "GitHub": p.keys, "Git": p.commits} {
+		if len(found) == 0 && (delivery(stack) == "flux" || where == "the cluster" || where == "the state") {
+			nothing = append(nothing, fmt.Errorf("a bring-up of %s that nothing disturbed has left nothing in %s", stack, where))
+		}
+	}
+	if len(p.pending) > 0 {
+		nothing = append(nothing, fmt.Errorf("a bring-up of %s that nothing disturbed has left %s", stack, strings.Join(p.pending, ", ")))
+	}
+	return errors.Join(nothing...)
+}
+
 // differences names each way in which a picture isn't the wanted one, by the property that it breaks.
 func (p *picture) differences(want *picture) []string {
 	var found []string

@@ -60,6 +60,23 @@ func TestDifferences_EachIsNamedByThePropertyThatItBreaks(t *testing.T) {
 	}, got.differences(want))
 }
 
+func TestPicture_OneToWhichAnythingIsEqualIsRefused(t *testing.T) {
+	full := picture{objects: []string{"a"}, resources: []string{"r"}, keys: []string{"k"}, commits: []string{"c"}}
+	require.NoError(t, full.complete("production"))
+	require.NoError(t, (&picture{objects: full.objects, resources: full.resources}).complete("development"), "nothing of it is pulled")
+	for missing, without := range map[string]func(*picture){
+		"nothing in the cluster": func(p *picture) { p.objects = nil },
+		"nothing in the state":   func(p *picture) { p.resources = nil },
+		"nothing in GitHub":      func(p *picture) { p.keys = nil },
+		"nothing in Git":         func(p *picture) { p.commits = nil },
+		"has left creating s":    func(p *picture) { p.pending = []string{"creating s"} },
+	} {
+		lacking := full
+		without(&lacking)
+		require.ErrorContains(t, lacking.complete("production"), missing)
+	}
+}
+
 func TestReadCommits_OfEveryRepository(t *testing.T) {
 	folder := t.TempDir()
 	none, err := readCommits(filepath.Join(folder, "missing"))

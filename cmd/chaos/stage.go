@@ -39,10 +39,8 @@ type stage struct {
 	progress  *progress
 	log       *slog.Logger
 	record    *record
-	disk      bool // the state is on a small file system
-	refused   bool // the second of two updates that began at once was
-	// unrefused says what became of a second update that nothing kept from running beside the first.
-	unrefused string
+	disk      bool     // the state is on a small file system
+	second    *outcome // of the try that runs: faults say in it how a second update was answered
 
 	want  *picture
 	steps []time.Duration // of a bring-up that nothing disturbs
@@ -99,8 +97,10 @@ func (s *stage) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	s.want, err = s.picture(ctx)
-	return err
+	if s.want, err = s.picture(ctx); err != nil {
+		return err
+	}
+	return s.want.complete(s.stack)
 }
 
 // close leaves nothing running and nothing behind.

@@ -3,6 +3,7 @@ package flux
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	helmv2 "github.com/fluxcd/helm-controller/api/v2"
 	automationv1 "github.com/fluxcd/image-automation-controller/api/v1"
@@ -24,6 +25,10 @@ import (
 // manager is the field manager of everything that is patched here: that of the flux CLI, since
 // it is the same operator who asks.
 const manager = client.FieldOwner("flux")
+
+// answerBound is how long the API server may take for one answer. A connection of which nobody is left at the other end
+// says nothing by itself; whoever waits then asks again.
+const answerBound = time.Minute
 
 // NewClient makes a client that knows Flux's kinds and Kubernetes's own. The API server isn't
 // asked yet. An empty context means the kubeconfig's current one. Its errors never quote the
@@ -48,7 +53,7 @@ func NewClient(kubeconfig []byte, context string) (client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: its context %q names a cluster or a user that is incomplete", context)
 	}
-	config.QPS, config.Burst = 100, 200
+	config.QPS, config.Burst, config.Timeout = 100, 200, answerBound
 	config.WarningHandler = rest.NoWarnings{}
 	scheme, err := newScheme()
 	if err != nil {

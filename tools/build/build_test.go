@@ -211,6 +211,10 @@ func TestTools_EachHasItsPinAndItsVersion(t *testing.T) {
 		assert.NotEmpty(t, b.binaries, b.name)
 		assert.NotEmpty(t, b.needs, b.name)
 		assert.FileExists(t, filepath.Join(b.dir, "go.sum"))
+		if b.name == "kubernetes" { // which is stamped with a part of its version too
+			minor := strings.Split(b.version, ".")[1]
+			assert.Contains(t, b.ldflags, "version.gitMinor="+minor+" ", "tools.go, after an update of %s", b.module)
+		}
 	}
 	entries, err := os.ReadDir("..")
 	require.NoError(t, err)
