@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nullify005/manager-cluster-state/internal/flux"
 )
 
 // awaitedKinds are the kinds whose readiness is that of their workload.
@@ -172,32 +174,11 @@ func isOwned(references []metav1.OwnerReference, owners map[types.UID]bool) bool
 func (o *observed) podReasons(owner types.UID) []string {
 	var reasons []string
 	for _, pod := range o.podsOf(owner) {
-		if reason := podReason(&pod); reason != "" && !slices.Contains(reasons, reason) {
+		if reason := flux.PodReason(&pod); reason != "" && !slices.Contains(reasons, reason) {
 			reasons = append(reasons, reason)
 		}
 	}
 	return reasons
-}
-
-func podReason(pod *corev1.Pod) string {
-	if pod.DeletionTimestamp != nil {
-		return ""
-	}
-	if c := podCondition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
-		return c.Reason + ": " + c.Message
-	}
-	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if waiting := status.State.Waiting; waiting != nil {
-			return strings.TrimSuffix(fmt.Sprintf("container %s: %s: %s", status.Name, waiting.Reason, waiting.Message), ": ")
-		}
-		if ended := status.State.Terminated; ended != nil && ended.ExitCode != 0 {
-			return fmt.Sprintf("container %s: %s, exit code %d", status.Name, ended.Reason, ended.ExitCode)
-		}
-	}
-	if pod.Status.Phase == corev1.PodFailed {
-		return strings.TrimSuffix("pod failed: "+pod.Status.Reason+": "+pod.Status.Message, ": ")
-	}
-	return ""
 }
 
 // watchReadiness tells what stays unready while the engine runs: each reason once, when it

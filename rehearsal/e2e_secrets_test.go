@@ -56,6 +56,7 @@ func (s *stage) assertNothingInTheClear(t *testing.T, meanwhile places) {
 	require.NoError(t, err)
 	all := newCanaries(t, cfg)
 	all.assertComplete(t)
+	maps.Copy(all, s.passphrase(t))
 	start := time.Now()
 	looked := s.look(t)
 	maps.Copy(looked, meanwhile)
@@ -75,7 +76,7 @@ func (s *stage) assertNothingInTheClear(t *testing.T, meanwhile places) {
 		}
 	}
 	// No machine is logged in to, nothing is shipped away, and Git is asked for nothing unless it delivers.
-	elsewhere := []string{"secrets.sshKey#0", "secrets.cloud.token#0"}
+	elsewhere := []string{passphraseFile, "secrets.sshKey#0", "secrets.cloud.token#0"}
 	if cfg.Delivery == config.Direct {
 		elsewhere = append(elsewhere, "secrets.deployKey#0", "secrets.notifications.githubToken#0")
 	}
@@ -83,6 +84,16 @@ func (s *stage) assertNothingInTheClear(t *testing.T, meanwhile places) {
 		return inUse[path] || slices.Contains(elsewhere, path)
 	}), "what was searched for is what the cluster has")
 	s.assertFound(t, all)
+}
+
+// passphrase is the one key that is in no config. GITHUB_TOKEN has what secrets.notifications.githubToken has: GitHub's
+// stand-in takes no other.
+func (s *stage) passphrase(t *testing.T) canaries {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.Folder(), passphraseFile))
+	require.NoError(t, err)
+	require.Contains(t, s.Environment(), "PULUMI_CONFIG_PASSPHRASE_FILE="+filepath.Join(s.Folder(), passphraseFile))
+	return canaries{passphraseFile: formsOf(strings.TrimSpace(string(text)))}
 }
 
 // assertNowhere looks for texts in state, logs and config alone.
@@ -122,16 +133,30 @@ func (s *stage) secrets(t *testing.T) []corev1.Secret {
 	return list.Items
 }
 
+// What is neither a file nor an object nor of Git.
+const (
+	shown        = "what people were shown"
+	logged       = "what was logged to people"
+	commandLines = "the machine's command lines"
+)
+
 // look goes to every place.
 func (s *stage) look(t *testing.T) places {
 	t.Helper()
-	found := places{"what people were shown": s.said.Bytes()}
-	s.lookAtFiles(t, found)
+	found := places{shown: []byte(s.said.String()), logged: []byte(s.logged.String())}
+	require.NoError(t, s.KeepLog(true))
 	s.lookAtPulumi(t, found)
+	s.lookAtFiles(t, found)
+	assert.True(t, slices.ContainsFunc(slices.Collect(maps.Keys(found)), func(place string) bool {
+		return strings.HasPrefix(place, filepath.Join("file pulumi-home", "logs")+string(filepath.Separator))
+	}), "Pulumi's own log of those commands is there")
+	require.NoError(t, s.KeepLog(false))
 	s.lookAtCluster(t, found)
 	s.lookAtGit(t, found)
 	return found
 }
+
+const passphraseFile = "passphrase"
 
 // keepers are what may hold secrets in the folder of a rehearsal, which is for its owner's eyes alone.
 func keepers() []string {
@@ -139,6 +164,7 @@ func keepers() []string {
 		"etcd",              // the cluster's own store
 		"forge/record.json", // what plays the Git host, GitHub and the person there has their keys
 		"forge/owner-key",   // the person's own
+		passphraseFile,
 	}
 }
 
@@ -200,6 +226,21 @@ func (s *stage) lookAtPulumi(t *testing.T, found places) {
 		require.NoError(t, s.Pulumi(t.Context(), &said, args...), said.String())
 		found["pulumi "+strings.Join(args, " ")] = said.Bytes()
 	}
+}
+
+// assertVerbose holds README to what it says of a log that is asked for when something breaks: Pulumi writes what it tells
+// the program into it.
+func (s *stage) assertVerbose(t *testing.T) {
+	cfg, err := s.SecretConfig(t.Context())
+	require.NoError(t, err)
+	all := newCanaries(t, cfg)
+	at := func(level string) places {
+		var said bytes.Buffer
+		require.NoError(t, s.Pulumi(t.Context(), &said, s.OnStack("preview", "--logtostderr", "--verbose="+level)...), said.String())
+		return places{level: said.Bytes()}
+	}
+	assert.Empty(t, all.leaks(at("4")))
+	assert.Contains(t, all.leaks(at("7")), "7 has secrets.intesis.password#0", "if Pulumi has mended it, README needn't warn any more")
 }
 
 // lookAtCluster reads every object of the API server with all of its metadata, events among them; of
@@ -310,7 +351,7 @@ func (s *stage) assertFound(t *testing.T, all canaries) {
 	// #nosec G204 -- what is on the command line is what this is about
 	require.NoError(t, exec.CommandContext(t.Context(), "sh", "-c", "sleep 0.5; : "+token).Run())
 	found := watched()
-	found["what people were shown"] = []byte(`{"password": "` + password + `"}`)
+	found[shown], found[logged] = []byte(`{"password": "`+password+`"}`), []byte("password="+password)
 	s.lookAtFiles(t, found)
 	s.lookAtCluster(t, found)
 	s.lookAtGit(t, found)
@@ -323,7 +364,8 @@ func (s *stage) assertFound(t *testing.T, all canaries) {
 		"file state/planted has secrets.slack.botToken#0", "file logs/planted.log has secrets.slack.botToken#0",
 		"file planted.yaml has secrets.intesis.password#0", "object configmaps default/planted has secrets.intesis.password#0",
 		"object secrets default/planted has secrets.slack.botToken#0", "object events default/planted has secrets.slack.botToken#0",
-		"Git blob " + loose + " has secrets.intesis.password#0", "what people were shown has secrets.intesis.password#0",
+		"Git blob " + loose + " has secrets.intesis.password#0", shown + " has secrets.intesis.password#0",
+		logged + " has secrets.intesis.password#0",
 	}
 	if runtime.GOOS == "linux" { // elsewhere command lines are not watched
 		wanted = append(wanted, commandLines+" has secrets.slack.botToken#0")
@@ -332,8 +374,6 @@ func (s *stage) assertFound(t *testing.T, all canaries) {
 		assert.Contains(t, leaks, want)
 	}
 }
-
-const commandLines = "the machine's command lines"
 
 // watchCommandLines reads the command lines of all processes again and again, as anybody on the machine
 // may, until the result is asked for. A process that is gone within a few hundredths of a second may be

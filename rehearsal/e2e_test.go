@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,9 +49,36 @@ func TestRehearsal(t *testing.T) {
 type stage struct {
 	*rehearsal.Rehearsal
 
-	t     *testing.T
-	stack string
-	said  *bytes.Buffer // what people are shown
+	t      *testing.T
+	stack  string
+	said   *record // what people are shown
+	logged *record // and what is logged to them
+}
+
+// record keeps what is written to it, by several at once too.
+type record struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+func (r *record) Write(text []byte) (int, error) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return r.text.Write(text)
+}
+
+// String is what has come until now.
+func (r *record) String() string {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return r.text.String()
+}
+
+// Reset forgets it.
+func (r *record) Reset() {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.text.Reset()
 }
 
 func newStage(t *testing.T, stack string) *stage {
@@ -63,10 +91,11 @@ func newStageOf(t *testing.T, options rehearsal.Options) *stage {
 	t.Helper()
 	// Whoever has real stacks has this in the environment; it opens nothing of a rehearsal.
 	t.Setenv("PULUMI_CONFIG_PASSPHRASE", "of a real stack")
-	said := &bytes.Buffer{}
+	said, logged := &record{}, &record{}
 	options.Folder = filepath.Join(t.TempDir(), options.Stack)
 	options.Tools = filepath.Join(projectFolder, ".tools", "bin")
-	options.Out, options.Log = io.MultiWriter(t.Output(), said), slog.New(slog.NewTextHandler(t.Output(), nil))
+	options.Out = io.MultiWriter(t.Output(), said)
+	options.Log = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), logged), nil))
 	r, err := rehearsal.New(options)
 	require.NoError(t, err)
 	if err := r.CheckTools(); err != nil {
@@ -79,7 +108,7 @@ func newStageOf(t *testing.T, options rehearsal.Options) *stage {
 			t.Errorf("clearing up: %v", err)
 		}
 	})
-	return &stage{Rehearsal: r, t: t, stack: options.Stack, said: said}
+	return &stage{Rehearsal: r, t: t, stack: options.Stack, said: said, logged: logged}
 }
 
 // step runs a part of a life whose later parts make no sense without it.
@@ -110,6 +139,13 @@ func developmentsLife(t *testing.T) {
 		assert.NotZero(t, manager())
 	})
 	seen := watchCommandLines(t)
+	s.step("a preview before anything is there shows all of it", func(t *testing.T) {
+		require.NoError(t, s.ShowPreview(t.Context()))
+		assert.Contains(t, s.said.String(), "Secret")
+		now, err := s.Objects(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, before, now)
+	})
 	s.step("up makes every workload ready", func(t *testing.T) {
 		require.NoError(t, s.Up(t.Context(), rehearsal.UpOptions{}))
 		s.assertReady(t)
@@ -117,6 +153,7 @@ func developmentsLife(t *testing.T) {
 	s.step("every object satisfies the API server to the letter", s.assertStrictlyValid)
 	s.step("pods that break the rules of their namespace are refused", s.assertPodSecurity)
 	s.step("no secret is in the clear anywhere", func(t *testing.T) { s.assertNothingInTheClear(t, seen()) })
+	s.step("a log for somebody else has no secret up to the level that README names", s.assertVerbose)
 	s.step("up again changes nothing, though the plugin isn't yet where a newer SDK has it", func(t *testing.T) {
 		found, err := filepath.Glob(filepath.Join(s.Folder(), "pulumi-home", "plugins", "resource-kubernetes-*"))
 		require.NoError(t, err)

@@ -3,12 +3,15 @@ package rehearsal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/nullify005/manager-cluster-state/config"
+	"github.com/nullify005/manager-cluster-state/seal"
 	"github.com/nullify005/manager-cluster-state/workloads"
 )
 
@@ -81,4 +84,54 @@ func (r *Rehearsal) WaitHealthy(ctx context.Context) error {
 		return err
 	}
 	return r.waitHealthy(ctx, string(identity))
+}
+
+// Pull brings the clone to the newest commit of the branch.
+func (r *Rehearsal) Pull(ctx context.Context) error {
+	cfg, err := r.Rehearsed()
+	if err != nil {
+		return err
+	}
+	if _, err := r.openWorkTree(ctx, cfg); err != nil {
+		return fmt.Errorf("pulling the rehearsal's repository: %w", err)
+	}
+	return nil
+}
+
+// Unset takes back what Set replaced.
+func (r *Rehearsal) Unset(path string) { delete(r.overrides, path) }
+
+// StopControllers ends the controllers of Flux and of sealed-secrets, as if they had died.
+func (r *Rehearsal) StopControllers(ctx context.Context) error {
+	return r.locked(ctx, func() error { return r.stopControllers(ctx) })
+}
+
+// RotateDeployKey has the next update pull with another key, as make rotate-deploy-key does with a
+// real stack.
+func (r *Rehearsal) RotateDeployKey(ctx context.Context) error {
+	return r.locked(ctx, func() error {
+		record, err := r.forge()
+		if err != nil {
+			return err
+		}
+		if record.DeployKey, _, err = seal.NewDeployKey("flux"); err != nil {
+			return fmt.Errorf("making the rehearsal's deploy key: %w", err)
+		}
+		return r.writeForge(record)
+	})
+}
+
+// RotateSealingKey adds a key pair, which seals from the next update on, as make
+// rotate-sealing-key does with a real stack.
+func (r *Rehearsal) RotateSealingKey(ctx context.Context) error {
+	return r.locked(ctx, func() error {
+		if err := r.engine.prepare(ctx); err != nil {
+			return err
+		}
+		key, err := seal.NewSealingKey(time.Now())
+		if err != nil {
+			return err
+		}
+		return r.pulumiStack().AppendSealingKey(ctx, key)
+	})
 }

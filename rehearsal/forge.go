@@ -222,21 +222,6 @@ func (r *Rehearsal) startForge(ctx context.Context, record *forgeRecord, reposit
 	return nil
 }
 
-// RotateDeployKey has the next update pull with another key, as make rotate-deploy-key does with a
-// real stack.
-func (r *Rehearsal) RotateDeployKey(ctx context.Context) error {
-	return r.locked(ctx, func() error {
-		record, err := r.forge()
-		if err != nil {
-			return err
-		}
-		if record.DeployKey, _, err = seal.NewDeployKey("flux"); err != nil {
-			return fmt.Errorf("making the rehearsal's deploy key: %w", err)
-		}
-		return r.writeForge(record)
-	})
-}
-
 // gitEnvironment has git push and fetch as the repository's owner.
 func (r *Rehearsal) gitEnvironment() []string { return []string{"GIT_SSH_COMMAND=" + r.sshCommand()} }
 

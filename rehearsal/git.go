@@ -357,18 +357,6 @@ func (r *Rehearsal) push(ctx context.Context, repository *gogit.Repository, cfg 
 	return err == nil, err
 }
 
-// Pull brings the clone to the newest commit of the branch.
-func (r *Rehearsal) Pull(ctx context.Context) error {
-	cfg, err := r.Rehearsed()
-	if err != nil {
-		return err
-	}
-	if _, err := r.openWorkTree(ctx, cfg); err != nil {
-		return fmt.Errorf("pulling the rehearsal's repository: %w", err)
-	}
-	return nil
-}
-
 // Edit changes files of the repository, by their paths, and pushes: what a person does with an
 // editor, git commit and git push.
 func (r *Rehearsal) Edit(ctx context.Context, message string, edits map[string]func(before string) string) error {

@@ -187,9 +187,6 @@ func (r *Rehearsal) Set(path string, value any) {
 	r.overrides[path] = value
 }
 
-// Unset takes back what Set replaced.
-func (r *Rehearsal) Unset(path string) { delete(r.overrides, path) }
-
 func (r *Rehearsal) sourceFile() string {
 	return filepath.Join(r.root, "Pulumi."+r.stack+".yaml")
 }
@@ -605,11 +602,6 @@ func (r *Rehearsal) Down(ctx context.Context) (stopped []Process, err error) {
 		return r.folder.remove()
 	})
 	return stopped, err
-}
-
-// StopControllers ends the controllers of Flux and of sealed-secrets, as if they had died.
-func (r *Rehearsal) StopControllers(ctx context.Context) error {
-	return r.locked(ctx, func() error { return r.stopControllers(ctx) })
 }
 
 // Pulumi runs a command of Pulumi as the rehearsal does, whatever else works on the stack: what a

@@ -107,7 +107,8 @@ func checkDocker(ctx context.Context) error {
 	}
 }
 
-// ask runs a command that changes nothing. An error has what it complained of.
+// ask runs a command that changes nothing. An error has what it complained of, wherever: Docker Desktop's own stand-in of
+// docker in WSL tells its mend on stdout.
 func ask(ctx context.Context, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerBound)
 	defer cancel()
@@ -119,7 +120,7 @@ func ask(ctx context.Context, name string, args ...string) (string, error) {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s %s: no answer within %s: %w", name, args[0], answerBound, ctx.Err())
 	case err != nil:
-		return "", fmt.Errorf("%s %s: %w: %s", name, args[0], err, strings.TrimSpace(complaint.String()))
+		return "", fmt.Errorf("%s %s: %w: %s", name, args[0], err, cmp.Or(strings.TrimSpace(complaint.String()), strings.TrimSpace(out.String())))
 	}
 	return out.String(), nil
 }

@@ -273,6 +273,13 @@ func TestK3d_WhatIsMissingStopsAnUpdateAndNoPreview(t *testing.T) {
 			},
 			[]string{"Docker does not answer: start Docker Desktop, or on Linux `sudo systemctl start docker`", "Cannot connect"},
 		},
+		"Docker Desktop without this distribution of WSL": {
+			func(m *k3dMachine) {
+				const shim = "#!/bin/sh\necho 'We recommend to activate the WSL integration in Docker Desktop settings.'; exit 1\n"
+				require.NoError(m.t, os.WriteFile(filepath.Join(m.dir, "docker"), []byte(shim), 0o755))
+			},
+			[]string{"Docker does not answer: start Docker Desktop", "activate the WSL integration"},
+		},
 		"both ports in use": {
 			func(m *k3dMachine) {
 				m.answer("publish-80", "web \n")

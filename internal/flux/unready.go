@@ -123,15 +123,19 @@ func counted(ctx context.Context, c client.Client, namespace string, selector *m
 		return said
 	}
 	for _, pod := range pods.Items {
-		if reason := podReason(&pod); reason != "" && !strings.Contains(said, reason) {
+		if reason := PodReason(&pod); reason != "" && !strings.Contains(said, reason) {
 			said += "; " + reason
 		}
 	}
 	return said
 }
 
-// podReason says why a pod doesn't run.
-func podReason(pod *corev1.Pod) string {
+// PodReason says why a pod doesn't run: the scheduler's, the kubelet's or its own words. It is empty for one that does,
+// and for one that is being deleted.
+func PodReason(pod *corev1.Pod) string {
+	if pod.DeletionTimestamp != nil {
+		return ""
+	}
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
 			return condition.Reason + ": " + condition.Message
@@ -141,6 +145,12 @@ func podReason(pod *corev1.Pod) string {
 		if waiting := status.State.Waiting; waiting != nil {
 			return strings.TrimSuffix("container "+status.Name+": "+waiting.Reason+": "+waiting.Message, ": ")
 		}
+		if ended := status.State.Terminated; ended != nil && ended.ExitCode != 0 {
+			return fmt.Sprintf("container %s: %s, exit code %d", status.Name, ended.Reason, ended.ExitCode)
+		}
+	}
+	if pod.Status.Phase == corev1.PodFailed {
+		return strings.TrimSuffix("pod failed: "+pod.Status.Reason+": "+pod.Status.Message, ": ")
 	}
 	return ""
 }
