@@ -22,6 +22,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nullify005/manager-cluster-state/internal/flux"
 )
 
 const (
@@ -38,11 +40,7 @@ const (
 // controllerPrograms names the controllers that run for real, on this machine. Each is
 // called like its Deployment.
 func controllerPrograms() []string {
-	return []string{
-		"source-controller", "kustomize-controller", "helm-controller",
-		"notification-controller", "image-reflector-controller", "image-automation-controller",
-		sealedSecrets,
-	}
+	return append(flux.Controllers(), sealedSecrets)
 }
 
 // controller is the record of a controller that was started, kept in the folder.
@@ -58,7 +56,7 @@ type controller struct {
 
 func (f folder) controllerRecord(name string) string { return f.join("controllers", name+".json") }
 
-// controllers reads the records of what was started.
+// controllerRecords reads the records of what was started.
 func (r *Rehearsal) controllerRecords() ([]controller, error) {
 	var records []controller
 	for _, name := range controllerPrograms() {

@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// Mark is the name of the file by which a folder is known to be a rehearsal's.
+const Mark = "made-by-mcs-rehearse"
+
 // folder is where one rehearsal keeps everything it has.
 type folder string
 
@@ -25,7 +28,7 @@ func (f folder) join(parts ...string) string {
 func (f folder) bin(name string) string  { return f.join("bin", name) }
 func (f folder) log(name string) string  { return f.join("logs", name+".log") }
 func (f folder) lockFile() string        { return f.join("lock") }
-func (f folder) mark() string            { return f.join("made-by-mcs-rehearse") }
+func (f folder) mark() string            { return f.join(Mark) }
 func (f folder) kubeconfig() string      { return f.join("kubeconfig") }
 func (f folder) kwok() string            { return f.join("kwok") }
 func (f folder) clusterID() string       { return f.join("cluster-id") }

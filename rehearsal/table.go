@@ -52,7 +52,7 @@ func (r *Report) OK() bool {
 		!slices.ContainsFunc(r.Nodes, func(n NodeState) bool { return !n.Ready })
 }
 
-// report joins what the state says was made with what the cluster says of it.
+// buildWorkloads joins what the state says was made with what the cluster says of it.
 func buildWorkloads(state *stackState, seen []readiness) []WorkloadState {
 	byObject := map[objectID]readiness{}
 	for _, object := range seen {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/nullify005/manager-cluster-state/internal/report"
+	"github.com/nullify005/manager-cluster-state/rehearsal"
 )
 
 func main() {
@@ -242,13 +243,37 @@ func (s *stranger) record(section section, command, result string, took time.Dur
 
 // leave takes down every rehearsal that was brought up, however the trial ended.
 func (s *stranger) leave() {
-	rehearsals, _ := fs.Glob(os.DirFS(filepath.Join(s.clone(), ".rehearsal")), "*")
-	for _, stack := range rehearsals {
-		cmd := exec.Command("make", "down", "STACK="+stack) //nolint:noctx // also after Ctrl-C
+	rehearsals, err := rehearsalsIn(filepath.Join(s.clone(), ".rehearsal"))
+	if err != nil {
+		s.failed = true
+		fmt.Fprintf(s.log, "looking for rehearsals that are still there: %v\n", err)
+	}
+	for _, folder := range rehearsals {
+		//nolint:noctx // also after Ctrl-C
+		cmd := exec.Command(filepath.Join(s.clone(), ".tools", "bin", "mcs"), "rehearse", "down", "--stack", filepath.Base(folder), "--dir", folder)
 		cmd.Dir = s.clone()
 		if out, err := cmd.CombinedOutput(); err != nil {
 			s.failed = true // its processes may run on, in a folder that had better stay
 			fmt.Fprintf(s.log, "%s: %v: %s\n", cmd, err, out)
 		}
 	}
+}
+
+// rehearsalsIn finds the folders of rehearsals: those of make up, and those that make bench and make chaos have in
+// folders of their own.
+func rehearsalsIn(folder string) ([]string, error) {
+	var found []string
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case entry.Name() == rehearsal.Mark:
+			found = append(found, filepath.Dir(path))
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found, err
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nullify005/manager-cluster-state/rehearsal"
 )
 
 const root = "../.."
@@ -111,4 +113,18 @@ func skip(err error) error {
 		return err
 	}
 	return filepath.SkipDir
+}
+
+func TestRehearsalsIn_FindsThoseOfBenchAndChaosTooAndNoOtherFolder(t *testing.T) {
+	folder := t.TempDir()
+	for _, file := range []string{"development/" + rehearsal.Mark, "development/logs/up.log", "chaos/production/" + rehearsal.Mark, "chaos/production-tries.json", "chaos/losses/account"} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(folder, file)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(folder, file), nil, 0o600))
+	}
+	found, err := rehearsalsIn(folder)
+	require.NoError(t, err)
+	assert.Equal(t, []string{filepath.Join(folder, "chaos", "production"), filepath.Join(folder, "development")}, found)
+	found, err = rehearsalsIn(filepath.Join(folder, "nothing"))
+	require.NoError(t, err)
+	assert.Empty(t, found)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +100,7 @@ type status struct {
 	ObservedGeneration  int64                          `json:"observedGeneration"`
 	Conditions          []metav1.Condition             `json:"conditions"`
 	LastAppliedRevision string                         `json:"lastAppliedRevision"`
+	LastTriedRevision   string                         `json:"lastAttemptedRevision"` // of a Kustomization, in whose build it was
 	Artifact            *meta.Artifact                 `json:"artifact"`
 	Inventory           *kustomizev1.ResourceInventory `json:"inventory"`
 	History             []release                      `json:"history"`
@@ -217,6 +219,15 @@ func (o *object) says() string {
 
 func sentence(c *metav1.Condition) string {
 	return strings.TrimSuffix(c.Reason+": "+strings.TrimSpace(c.Message), ": ")
+}
+
+// failed says whether a Kustomization's last try came to a build of its revision, and failed in that or later. What it
+// waits for before, its artifact or its dependencies, it says of whatever its source has now.
+func (o *object) failed() bool {
+	ready := o.condition(meta.ReadyCondition)
+	return ready != nil && ready.Status == metav1.ConditionFalse && slices.Contains([]string{
+		meta.BuildFailedReason, meta.ReconciliationFailedReason, meta.PruneFailedReason, meta.HealthCheckFailedReason,
+	}, ready.Reason)
 }
 
 // handled says whether a request to reconcile was taken up, or one made after it.

@@ -194,9 +194,34 @@ func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, e
 	case o.Status.ObservedGeneration != o.Generation:
 		w.silent = true
 		return false, "the change was not taken up yet; of what was before it, Flux says: " + said, nil
+	case o.failed():
+		tried, err := w.hasTried(ctx, o)
+		if tried || err != nil {
+			return false, said, err
+		}
+		return false, w.untried() + " Of what was before it, it says: " + said, nil
 	default:
 		return false, said, nil
 	}
+}
+
+// hasTried says whether a Kustomization's controller has begun with the revision that is waited for, or with a newer one.
+func (w *wait) hasTried(ctx context.Context, o *object) (bool, error) {
+	wanted, tried := w.options.Revision, o.Status.LastTriedRevision
+	if wanted == "" || w.ref.Kind != kustomizev1.KustomizationKind || isAt(tried, wanted) {
+		return true, nil
+	}
+	source, err := get(ctx, w.client, o.source())
+	if err != nil {
+		return false, err
+	}
+	return tried != "" && tried == source.revision(), nil
+}
+
+// untried says that nobody has begun with the revision that is waited for, which takes a controller no time.
+func (w *wait) untried() string {
+	w.silent = true
+	return w.options.Revision + " was not taken up yet: does the controller of " + w.ref.Group + " run?"
 }
 
 func (w *wait) isAtRevision(ctx context.Context, o *object) (done bool, why string, err error) {
@@ -213,7 +238,7 @@ func (w *wait) isAtRevision(ctx context.Context, o *object) (done bool, why stri
 		if has != "" && has == source.revision() {
 			return true, "", nil
 		}
-		return false, fmt.Sprintf("it has applied %s, not yet %s", cmp.Or(has, "nothing"), wanted), nil
+		return false, w.untried() + " It has applied " + cmp.Or(has, "nothing") + ".", nil
 	case sourcev1.GitRepositoryKind:
 		if has != "" && w.options.RequestedAt != "" {
 			return true, "", nil

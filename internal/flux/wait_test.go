@@ -247,7 +247,7 @@ func TestWaitReady_OfARevisionWaitsUntilThatOrANewerOneIsApplied(t *testing.T) {
 	setStatus(t, c, k, old, ready(k))
 	err = flux.WaitReady(t.Context(), c, ref, at)
 	require.ErrorIs(t, err, flux.ErrTimeout)
-	require.ErrorContains(t, err, "it has applied "+old+", not yet "+fresh)
+	require.ErrorContains(t, err, fresh+" was not taken up yet: does the controller of kustomize.toolkit.fluxcd.io run? It has applied "+old)
 
 	setStatus(t, c, k, fresh, ready(k))
 	require.NoError(t, flux.WaitReady(t.Context(), c, ref, at))
@@ -266,6 +266,41 @@ func TestWaitReady_OfARevisionWaitsUntilThatOrANewerOneIsApplied(t *testing.T) {
 	source.Status.SetLastHandledReconcileRequest(at.RequestedAt)
 	fetched(t, c, source, newer)
 	require.NoError(t, flux.WaitReady(t.Context(), c, from, at), "it was fetched after we asked")
+}
+
+// Nobody asks for a revision that the source brought: the controller takes it up by itself, where it runs.
+func TestWaitReady_OfARevisionDoesNotTakeAnOldFailureForAnAnswer(t *testing.T) {
+	c, namespace := live(t)
+	k, source := newKustomization(t, c, namespace, "app"), newSource(t, c, namespace)
+	fetched(t, c, source, fresh)
+	wait := func() string {
+		var told []string
+		err := flux.WaitReady(t.Context(), c, flux.Kustomization(namespace, "app"), flux.WaitOptions{
+			Timeout: brief, Revision: fresh, Progress: func(message string) { told = append(told, message) },
+		})
+		require.ErrorIs(t, err, flux.ErrTimeout)
+		return strings.Join(append(told, err.Error()), "\n")
+	}
+	const silence = fresh + " was not taken up yet: does the controller of kustomize.toolkit.fluxcd.io run? Of what was before it, it says: BuildFailed: no such file"
+	failed := says(k, meta.ReadyCondition, metav1.ConditionFalse, "BuildFailed", "no such file")
+	k.Status.LastAttemptedRevision = old
+	setStatus(t, c, k, "", failed)
+	said := wait()
+	assert.Contains(t, said, silence)
+	assert.Equal(t, 1, strings.Count(said, "BuildFailed"), "it is not told while it may only be late: %s", said)
+
+	for _, reason := range []string{"DependencyNotReady", "ArtifactFailed"} { // which it says before it begins
+		setStatus(t, c, k, "", says(k, meta.ReadyCondition, metav1.ConditionFalse, reason, "of now"))
+		assert.NotContains(t, wait(), "was not taken up yet")
+	}
+	for _, tried := range []string{fresh, newer} {
+		fetched(t, c, source, tried)
+		k.Status.LastAttemptedRevision = tried
+		setStatus(t, c, k, "", failed)
+		said = wait()
+		assert.NotContains(t, said, "was not taken up yet")
+		assert.Equal(t, 2, strings.Count(said, "BuildFailed"), "it is told at once: %s", said)
+	}
 }
 
 func TestWaitReady_AtTheEndSaysWhatFluxLastSaidAndWhichObjectsAreNotReady(t *testing.T) {
