@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,11 +42,25 @@ func count(results []*result) []*figures {
 		if len(r.pending) > 0 {
 			f.warned++
 		}
-		if r.failed != "" && r.failed != "killed" && !slices.Contains(f.said, r.failed) {
-			f.said = append(f.said, r.failed)
+		if said := ofAnyMachine(r.failed); said != "" && said != "killed" && !slices.Contains(f.said, said) {
+			f.said = append(f.said, said)
 		}
 	}
 	return all
+}
+
+// ofAnyMachine leaves out what differs from one machine and one run to the next: where the folder is, ports, and what is
+// drawn by lot.
+func ofAnyMachine(said string) string {
+	for _, one := range []struct{ what, with string }{
+		{`/\S*/(\.pulumi/)`, "…/$1"},
+		{`\.[0-9a-f]{16}\.tmp\b`, ".….tmp"},
+		{`\b127\.0\.0\.1:\d+`, "127.0.0.1:…"},
+		{`\?fieldManager=[^"\s]*`, ""},
+	} {
+		said = regexp.MustCompile(one.what).ReplaceAllString(said, one.with)
+	}
+	return said
 }
 
 // delivery is how a stack's workloads reach the cluster, by the stacks' names.
