@@ -151,7 +151,8 @@ func (a app) service(ports ...corev1.ServicePort) *corev1.Service {
 	}
 }
 
-func (a app) ingress(host, port string) *networkingv1.Ingress {
+// ingress leads a host to the app's httpPort.
+func (a app) ingress(host string) *networkingv1.Ingress {
 	return &networkingv1.Ingress{
 		TypeMeta: typeMeta("networking.k8s.io/v1", "Ingress"), ObjectMeta: a.meta(),
 		Spec: networkingv1.IngressSpec{
@@ -162,7 +163,7 @@ func (a app) ingress(host, port string) *networkingv1.Ingress {
 					Paths: []networkingv1.HTTPIngressPath{{
 						Path: "/", PathType: ptr.To(networkingv1.PathTypePrefix),
 						Backend: networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{
-							Name: a.name, Port: networkingv1.ServiceBackendPort{Name: port},
+							Name: a.name, Port: networkingv1.ServiceBackendPort{Name: portName},
 						}},
 					}},
 				}},
@@ -224,7 +225,7 @@ func (a app) container() corev1.Container {
 		SecurityContext: restricted(),
 	}
 	if a.port != 0 {
-		container.Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: a.port, Protocol: corev1.ProtocolTCP}}
+		container.Ports = []corev1.ContainerPort{{Name: portName, ContainerPort: a.port, Protocol: corev1.ProtocolTCP}}
 		// A Pi under load takes its time to start a process, before the liveness probe may
 		// judge it.
 		const period, twoMinutes = 5, 120
@@ -243,7 +244,7 @@ func (a app) container() corev1.Container {
 func probe(at string, period, failures int32) *corev1.Probe {
 	return &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Path: at, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP,
+			Path: at, Port: intstr.FromString(portName), Scheme: corev1.URISchemeHTTP,
 		}},
 		PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 5, SuccessThreshold: 1,
 	}
@@ -323,6 +324,9 @@ func (a app) configMap(name string, files map[string]string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{TypeMeta: typeMeta("v1", "ConfigMap"), ObjectMeta: a.metaOf(name), Data: files}
 }
 
+// portName is what a container's port of HTTP, and the Service's, are called.
+const portName = "http"
+
 func httpPort(port int32) corev1.ServicePort {
-	return corev1.ServicePort{Name: "http", Port: port, TargetPort: intstr.FromString("http"), Protocol: corev1.ProtocolTCP}
+	return corev1.ServicePort{Name: portName, Port: port, TargetPort: intstr.FromString(portName), Protocol: corev1.ProtocolTCP}
 }

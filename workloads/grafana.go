@@ -103,7 +103,7 @@ func grafana(cfg *config.Config, images Images) (Workload, error) {
 	}, credentials, []client.Object{
 		deployment,
 		server.service(httpPort(grafanaPort)),
-		server.ingress(host, "http"),
+		server.ingress(host),
 	}, server.dashboards(files["/dashboards"]))
 	return Workload{
 		Name: grafanaName, Namespace: grafanaNamespace, After: []string{prometheusName},

@@ -70,7 +70,7 @@ func serviceIntesis(cfg *config.Config, images Images) (Workload, error) {
 		service.secretFile(service.secret, "creds.yaml", string(credentials)),
 		service.deployment(),
 		service.service(httpPort(intesisPort)),
-		service.ingress(host, "http"),
+		service.ingress(host),
 	}
 	return Workload{
 		Name: service.name, Namespace: intesisNamespace,

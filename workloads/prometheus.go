@@ -67,7 +67,7 @@ func prometheus(cfg *config.Config, images Images) (Workload, error) {
 		devices,
 		server.deployment(),
 		server.service(httpPort(prometheusPort)),
-		server.ingress(host, "http"),
+		server.ingress(host),
 	}
 	return Workload{
 		Name: prometheusName, Namespace: metricsNamespace, After: []string{snmpName},
