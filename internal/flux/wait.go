@@ -207,15 +207,22 @@ func (w *wait) isReady(ctx context.Context, o *object) (done bool, why string, e
 
 // hasTried says whether a Kustomization's controller has begun with the revision that is waited for, or with a newer one.
 func (w *wait) hasTried(ctx context.Context, o *object) (bool, error) {
-	wanted, tried := w.options.Revision, o.Status.LastTriedRevision
-	if wanted == "" || w.ref.Kind != kustomizev1.KustomizationKind || isAt(tried, wanted) {
+	if w.options.Revision == "" || w.ref.Kind != kustomizev1.KustomizationKind {
+		return true, nil
+	}
+	return w.reaches(ctx, o, o.Status.LastTriedRevision)
+}
+
+// reaches says whether a revision of a Kustomization is the one that is waited for, or what its source has by now.
+func (w *wait) reaches(ctx context.Context, o *object, revision string) (bool, error) {
+	if isAt(revision, w.options.Revision) {
 		return true, nil
 	}
 	source, err := get(ctx, w.client, o.source())
 	if err != nil {
 		return false, err
 	}
-	return tried != "" && tried == source.revision(), nil
+	return revision != "" && revision == source.revision(), nil
 }
 
 // untried says that nobody has begun with the revision that is waited for, which takes a controller no time.
@@ -231,12 +238,8 @@ func (w *wait) isAtRevision(ctx context.Context, o *object) (done bool, why stri
 	}
 	switch w.ref.Kind {
 	case kustomizev1.KustomizationKind:
-		source, err := get(ctx, w.client, o.source())
-		if err != nil {
-			return false, "", err
-		}
-		if has != "" && has == source.revision() {
-			return true, "", nil
+		if newer, err := w.reaches(ctx, o, has); newer || err != nil {
+			return newer, "", err
 		}
 		return false, w.untried() + " It has applied " + cmp.Or(has, "nothing") + ".", nil
 	case sourcev1.GitRepositoryKind:
